@@ -1,0 +1,76 @@
+"""`channel.messages`: a customer wrote or called, raw, as the channel saw it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from shared.events.base import AwareDatetime, BrandCode, Contract, Event, Identifier, derive_id
+from shared.taxonomy import Channel, Language
+
+MAX_TEXT_CHARACTERS = 20_000
+
+
+def _without_nul(value: str) -> str:
+    # PostgreSQL cannot store it, no customer typed it, and refusing the message would lose what he did type.
+    return value.replace("\x00", "")
+
+
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS), AfterValidator(_without_nul)]
+ShortText = Annotated[str, StringConstraints(max_length=500), AfterValidator(_without_nul)]
+
+
+class Customer(Contract):
+    """Who wrote, as far as the channel knows. `id` is the channel's own id of the person."""
+
+    id: Identifier
+    name: ShortText | None = None
+    phone: ShortText | None = Field(default=None, description="bound phone number, E.164 where known")
+    email: ShortText | None = None
+    language: Language | None = Field(default=None, description="preference, where the channel knows one")
+    vip: bool = False
+
+
+class Attachment(Contract):
+    """A file by reference: Switchyard never carries its bytes."""
+
+    name: ShortText
+    media_type: ShortText = "application/octet-stream"
+    url: ShortText | None = None
+    size_bytes: Annotated[int, Field(ge=0)] | None = None
+
+
+class ChannelMessage(Event):
+    """A customer's message. Unique by brand, channel and `message_id`: the channel's own id of the message."""
+
+    TYPE: ClassVar[str] = "switchyard.channel.message.v1"
+
+    brand: BrandCode
+    channel: Channel
+    message_id: Identifier
+    customer: Customer
+    text: Text = ""
+    sent_at: AwareDatetime = Field(description="when the customer sent it; must carry an offset")
+    subject: ShortText | None = None
+    conversation_id: Identifier | None = Field(
+        default=None, description="the channel's thread, where it has several per customer"
+    )
+    reply_to: ShortText | None = Field(
+        default=None, description="where an answer goes: an e-mail address, or the channel's own address of the person"
+    )
+    attachments: Annotated[tuple[Attachment, ...], Field(max_length=50)] = ()
+
+    @property
+    def event_id(self) -> uuid.UUID:
+        return derive_id("channel.message", self.brand, self.channel, self.message_id)
+
+    @property
+    def key(self) -> str:
+        return f"{self.brand}/{self.channel}/{self.customer.id}"
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.sent_at
