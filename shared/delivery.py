@@ -1,0 +1,366 @@
+"""How a batch of records becomes effects: the one delivery policy of all services.
+
+    decode all -> bad ones to dead.letters -> handler(good ones) -> its effects are stored and published -> commit
+
+What can go wrong, and what happens then:
+
+| fault | effect |
+|---|---|
+| the record breaks its contract, or the handler refuses it | dead letter at once; the rest of the batch goes on |
+| a dependency is away (database, broker, network) | the batch is tried again with back-off and jitter for `delivery_retry_seconds`, then the consumer pauses and takes the same records up again: nothing is moved to dead letters for it |
+| the handler fails on one record alone | the batch is halved until the record is found, the record is tried again, then moved to dead.letters |
+| the handler fails on record after record (a bad deploy) | the consumer stops moving records to dead.letters (`FailureBudget`) and pauses |
+| the dead letter cannot be published | nothing of the batch is committed |
+
+FastStream sees one call per batch with NACK_ON_ERROR: returning commits the whole batch, raising seeks back to its start. Its middlewares
+cannot split a batch, so this wraps the handler instead of being one (ADR 0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import traceback as tracebacks
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Union
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from shared import metrics, topics
+from shared.broker import Publisher, PublishFailed
+from shared.cloudevents import InvalidRecord, Origin, Outgoing, Received, decode, header_map, trace_of
+from shared.events import DeadLetter, DeadLetterReason, Event
+from shared.redaction import redact, redact_json_text
+from shared.settings import CommonSettings
+from shared.topics import Topic
+
+logger = logging.getLogger(__name__)
+
+_BACKOFF_FIRST_SECONDS: Final = 0.1
+_BACKOFF_MOST_SECONDS: Final = 5.0
+_TRIES_ALONE: Final = 3
+_TRACEBACK_LINES: Final = 12
+_VALUE_MOST_CHARACTERS: Final = 200_000
+# SQLSTATE classes of faults that pass: connection, transaction rollback (deadlock, serialization), resources, operator intervention.
+_PASSING_SQLSTATES: Final = ("08", "40", "53", "55", "57")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A record that the handler cannot accept, ever: it goes to dead.letters with this reason. No values in `detail`."""
+
+    received: Received[Any]
+    detail: str
+
+
+Handler = Callable[[Sequence[Received[Any]]], Awaitable[Iterable[Refusal] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    origin: Origin
+    reason: DeadLetterReason
+    detail: str
+    head: str | None = None
+
+
+class Paused(Exception):
+    """The batch was not handled; the same records come again."""
+
+
+class _BadDeploy(Exception):
+    """The handler fails on record after record: stop rather than empty the topic."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether trying again later can help, with the same code and the same record."""
+    if isinstance(error, (PublishFailed, KafkaError, OSError, TimeoutError, PoolTimeoutError, InterfaceError)):
+        return True
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return error.connection_invalidated or state.startswith(_PASSING_SQLSTATES) or (
+            isinstance(error, OperationalError) and not state
+        )
+    return False
+
+
+@dataclass(slots=True)
+class FailureBudget:
+    """How many records may still be moved to dead.letters because the handler failed on them.
+
+    Starts with `most`; every `per_success` records handled earn one back. A deploy that fails on everything spends it and stops.
+    """
+
+    most: int = 5
+    per_success: int = 100
+    _left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._left = self.most
+
+    def earn(self, records: int) -> None:
+        self._left = min(self.most, self._left + records / self.per_success)
+
+    def spend(self) -> bool:
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class Subscription:
+    """One handler's consumer: a group, its topics, and the loop's progress (for readiness)."""
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        group: str,
+        topics: Sequence[Topic],
+        handler: Handler,
+        publisher: Publisher,
+        settings: CommonSettings,
+    ) -> None:
+        self.service = service
+        self.group = group
+        self.topics = {topic.name: topic for topic in topics}
+        self.progress_at = time.monotonic()
+        self.busy = False
+        self.consumer: Callable[[], Any] = lambda: None
+        self._handler = handler
+        self._publisher = publisher
+        self._settings = settings
+        self._budget = FailureBudget()
+        self._stopping = asyncio.Event()
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+
+    def stop(self) -> None:
+        """Give up waiting: what is being retried is left for the next start."""
+        self._stopping.set()
+
+    async def on_batch(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
+        """Handle a batch to the end, or raise: then none of it is committed and all of it comes again."""
+        self.busy = True
+        begun = time.monotonic()
+        try:
+            await self._deliver(records)
+        except Exception as error:
+            metrics.CONSUMER_PAUSED.labels(self.group).set(1)
+            logger.error(
+                "%s paused at %s: %s", self.group, _coordinates(records[0]), redact(f"{type(error).__name__}: {error}").text[:1000]
+            )
+            # Without this FastStream would take the same batch up again at once, thousands of times a second.
+            await self._wait(self._jittered(_BACKOFF_MOST_SECONDS))
+            raise Paused(f"{self.group}: {type(error).__name__}") from None
+        finally:
+            self.busy = False
+        self.progress_at = time.monotonic()
+        metrics.CONSUMER_PAUSED.labels(self.group).set(0)
+        metrics.LOOP_PROGRESS.labels(self.group).set_to_current_time()
+        metrics.BATCH_SECONDS.labels(self.group).observe(time.monotonic() - begun)
+        for topic, count in Counter(record.topic for record in records).items():
+            metrics.RECORDS_CONSUMED.labels(self.group, topic).inc(count)
+
+    async def _deliver(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
+        good: list[Received[Any]] = []
+        dead: list[DeadLetter] = []
+        by_origin: dict[Origin, ConsumerRecord[Any, Any]] = {}
+        for record in records:
+            by_origin[Origin(record.topic, record.partition, record.offset)] = record
+            try:
+                good.append(decode(record, self.topics[record.topic].carries))
+            except InvalidRecord as invalid:
+                dead.append(self._dead_letter(record, invalid.reason, invalid.detail))
+        if good:
+            dead += [
+                self._dead_letter(by_origin[given_up.origin], given_up.reason, given_up.detail, given_up.head)
+                for given_up in await self._handle(good)
+            ]
+        if dead:
+            await self._publisher.publish(
+                [Outgoing(topics.DEAD_LETTERS.name, letter, trace_of(letter)) for letter in dead]
+            )
+            for letter in dead:
+                metrics.DEAD_LETTERS.labels(self.group, letter.topic, letter.reason).inc()
+                logger.warning(
+                    "dead letter: %s[%s]@%s: %s: %s", letter.topic, letter.partition, letter.offset, letter.reason, letter.detail
+                )
+
+    async def _handle(self, good: Sequence[Received[Any]]) -> list[_GivenUp]:
+        """Have all of `good` handled; returns those that are to become dead letters. Raises when it cannot be done now."""
+        try:
+            refusals = await self._with_retries(good)
+        except _HandlerFailed as failed:
+            if len(good) == 1:
+                return await self._alone(good[0], failed)
+            middle = len(good) // 2
+            return [*await self._handle(good[:middle]), *await self._handle(good[middle:])]
+        self._budget.earn(len(good))
+        return [_GivenUp(item.received.origin, DeadLetterReason.REFUSED, item.detail) for item in refusals]
+
+    async def _with_retries(self, good: Sequence[Received[Any]]) -> Sequence[Refusal]:
+        deadline = time.monotonic() + self._settings.delivery_retry_seconds
+        attempt = 0
+        while True:
+            try:
+                return list(await self._handler(good) or ())
+            except Exception as error:
+                if not is_passing(error):
+                    raise _HandlerFailed(error) from error
+                if time.monotonic() >= deadline or self._stopping.is_set():
+                    raise
+                metrics.BATCH_RETRIES.labels(self.group).inc()
+                logger.warning(
+                    "%s: try %d failed, trying again: %s", self.group, attempt + 1, redact(f"{type(error).__name__}: {error}").text[:500]
+                )
+                await self._wait(self._jittered(min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2**attempt)))
+                attempt += 1
+
+    async def _alone(self, received: Received[Any], failed: _HandlerFailed) -> list[_GivenUp]:
+        """The handler failed on this record by itself: try it again, then give it up, if the budget allows."""
+        for attempt in range(1, _TRIES_ALONE):
+            await self._wait(self._jittered(_BACKOFF_FIRST_SECONDS * 2**attempt))
+            try:
+                refusals = await self._with_retries([received])
+            except _HandlerFailed as again:
+                failed = again
+            else:
+                return [_GivenUp(received.origin, DeadLetterReason.REFUSED, item.detail) for item in refusals]
+        error = failed.error
+        logger.error("%s: the handler failed on %s alone: %s", self.group, received.origin, _summary(error))
+        if not self._budget.spend():
+            raise _BadDeploy(
+                f"the handler fails on record after record, last on {received.origin}: {_summary(error)}; roll back or fix it, "
+                "the records are kept until then"
+            )
+        return [_GivenUp(received.origin, DeadLetterReason.HANDLER_FAILED, _summary(error), _head(error))]
+
+    def _dead_letter(
+        self, record: ConsumerRecord[Any, Any], reason: DeadLetterReason, detail: str, head: str | None = None
+    ) -> DeadLetter:
+        value = (record.value or b"").decode("utf-8", "backslashreplace")
+        return DeadLetter(
+            service=self.service,
+            group=self.group,
+            reason=reason,
+            detail=redact(detail).text,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            record_key=redact((record.key or b"").decode("utf-8", "backslashreplace")).text or None,
+            headers={name: redact(value).text for name, value in header_map(record).items()},
+            value=redact_json_text(value)[:_VALUE_MOST_CHARACTERS],
+            recorded_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+            failed_at=datetime.now(UTC),
+            traceback=head,
+        )
+
+    def _jittered(self, seconds: float) -> float:
+        return self._random.uniform(seconds / 2, seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+class _HandlerFailed(Exception):
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _coordinates(record: ConsumerRecord[Any, Any]) -> str:
+    return f"{record.topic}[{record.partition}]@{record.offset}"
+
+
+def _summary(error: BaseException) -> str:
+    # The type and the place, not the text: a handler's error may quote the customer.
+    frame = tracebacks.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {frame.name} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})"
+
+
+def _head(error: BaseException) -> str:
+    frames = tracebacks.extract_tb(error.__traceback__)[-_TRACEBACK_LINES:]
+    return "\n".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames)
+
+
+def subscribe(
+    broker: KafkaBroker,
+    publisher: Publisher,
+    settings: CommonSettings,
+    *,
+    service: str,
+    group: str,
+    topics: Sequence[Topic],
+    handler: Handler,
+    description: str,
+) -> Subscription:
+    """Have `handler` called with batches of the events of `topics`. It must store, publish and only then return."""
+    subscription = Subscription(
+        service=service, group=group, topics=topics, handler=handler, publisher=publisher, settings=settings
+    )
+    subscriber = broker.subscriber(
+        *(topic.name for topic in topics),
+        group_id=group,
+        batch=True,
+        max_records=settings.batch_max_records,
+        batch_timeout_ms=settings.batch_wait_ms,
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+        auto_offset_reset="earliest",
+        parser=_lenient_headers,
+        decoder=_undecoded,
+        title=f"{group}:{topics[0].name if len(topics) == 1 else topics[0].name.split('.')[0]}",
+        description=description,
+        no_reply=True,
+    )
+
+    async def on_batch(records: Any) -> None:
+        await subscription.on_batch(records)
+
+    # One record's type, for the AsyncAPI document: a producer sends single events, batches are our own affair.
+    carried = tuple(dict.fromkeys(model for topic in topics for model in topic.carries))
+    on_batch.__annotations__ = {"records": Union[carried], "return": None}  # noqa: UP007 - made at run time
+    on_batch.__name__ = f"{group}_{topics[0].name}".replace(".", "_")
+    on_batch.__doc__ = description
+    subscriber(on_batch)
+    subscription.consumer = lambda: subscriber.consumer
+    return subscription
+
+
+async def _lenient_headers(records: Any, parse: Any) -> Any:
+    """FastStream decodes headers strictly: one that is not UTF-8 would fail the whole batch, for ever."""
+    for record in records:
+        if not all(_is_utf8(value) for _, value in record.headers):
+            record.headers = tuple(
+                (name, (value or b"").decode("utf-8", "backslashreplace").encode()) for name, value in record.headers
+            )
+    return await parse(records)
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return value is not None
+
+
+async def _undecoded(message: Any) -> Any:
+    """The raw records: `cloudevents.decode` reads them, one by one, so that a bad one does not fail the batch."""
+    return message.raw_message
+
+
+__all__ = ["Event", "FailureBudget", "Handler", "Paused", "Refusal", "Subscription", "is_passing", "subscribe"]

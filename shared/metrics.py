@@ -1,0 +1,140 @@
+"""Every metric of the project, in one place, so that a misspelt name is a type error and no two services name a thing twice.
+
+All carry at least one label: a metric appears on a service's `/metrics` only once that service has used it. Labels are closed
+sets (brands and queues come from configuration and taxonomy), never a ticket, a customer or a text.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+REGISTRY: Final = CollectorRegistry()
+for _collector in (ProcessCollector, PlatformCollector, GCCollector):
+    _collector(registry=REGISTRY)
+
+_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+# --- delivery: every service that consumes -------------------------------------------------------------------------
+RECORDS_CONSUMED: Final = Counter(
+    "switchyard_records_consumed", "Records taken from a topic and committed", ["group", "topic"], registry=REGISTRY
+)
+RECORDS_DUPLICATE: Final = Counter(
+    "switchyard_records_duplicate", "Records whose effect had been made before", ["group"], registry=REGISTRY
+)
+BATCH_SECONDS: Final = Histogram(
+    "switchyard_batch_seconds", "Time to handle one batch", ["group"], buckets=_SECONDS, registry=REGISTRY
+)
+BATCH_RETRIES: Final = Counter(
+    "switchyard_batch_retries", "Batches tried again after a passing fault", ["group"], registry=REGISTRY
+)
+CONSUMER_PAUSED: Final = Gauge(
+    "switchyard_consumer_paused", "1 while a consumer waits for a dependency or a better deploy", ["group"], registry=REGISTRY
+)
+CONSUMER_LAG: Final = Gauge(
+    "switchyard_consumer_lag_records", "Records written and not yet taken", ["group", "topic", "partition"], registry=REGISTRY
+)
+LOOP_PROGRESS: Final = Gauge(
+    "switchyard_loop_progress_timestamp_seconds", "When a consumer last finished a batch", ["group"], registry=REGISTRY
+)
+DEAD_LETTERS: Final = Counter(
+    "switchyard_dead_letters", "Records moved to dead.letters", ["group", "topic", "reason"], registry=REGISTRY
+)
+RECORDS_PUBLISHED: Final = Counter(
+    "switchyard_records_published", "Records acknowledged by the broker", ["service", "topic"], registry=REGISTRY
+)
+PUBLISH_FAILURES: Final = Counter(
+    "switchyard_publish_failures", "Records that the broker did not acknowledge", ["service", "topic"], registry=REGISTRY
+)
+
+# --- outbox and deadlines ------------------------------------------------------------------------------------------
+OUTBOX_DEPTH: Final = Gauge(
+    "switchyard_outbox_depth", "Events stored and not yet published", ["service"], registry=REGISTRY
+)
+DEADLINES_FIRED: Final = Counter(
+    "switchyard_deadlines_fired", "Deadlines that fired", ["service", "kind"], registry=REGISTRY
+)
+DEADLINE_LATENESS_SECONDS: Final = Histogram(
+    "switchyard_deadline_lateness_seconds",
+    "Fired time minus due time",
+    ["service", "kind"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0),
+    registry=REGISTRY,
+)
+
+# --- intake --------------------------------------------------------------------------------------------------------
+MESSAGES_ACCEPTED: Final = Counter(
+    "switchyard_messages_accepted", "Customers' messages accepted", ["brand", "channel", "disposition"], registry=REGISTRY
+)
+MESSAGES_DUPLICATE: Final = Counter(
+    "switchyard_messages_duplicate", "Messages that had been accepted before", ["brand", "channel"], registry=REGISTRY
+)
+MESSAGES_REJECTED: Final = Counter(
+    "switchyard_messages_rejected", "Messages refused over HTTP", ["channel", "reason"], registry=REGISTRY
+)
+SECRETS_CUT: Final = Counter("switchyard_secrets_cut", "Secrets cut from messages", ["kind"], registry=REGISTRY)
+
+# --- classifier ----------------------------------------------------------------------------------------------------
+DECISIONS: Final = Counter(
+    "switchyard_decisions", "Routing decisions", ["category", "queue", "priority", "language"], registry=REGISTRY
+)
+DECISION_CONFIDENCE: Final = Histogram(
+    "switchyard_decision_confidence",
+    "Confidence of the classifier",
+    ["model"],
+    buckets=tuple(step / 20 for step in range(1, 21)),
+    registry=REGISTRY,
+)
+ROUTED_AGE_SECONDS: Final = Histogram(
+    "switchyard_routed_age_seconds",
+    "From the customer's message to its place in a queue",
+    ["brand"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+
+# --- sla_timer -----------------------------------------------------------------------------------------------------
+CLOCK_EVENTS: Final = Counter(
+    "switchyard_clock_events", "Events of clocks", ["target", "kind", "priority"], registry=REGISTRY
+)
+CLOCKS_OPEN: Final = Gauge("switchyard_clocks_open", "Clocks running or paused", ["target"], registry=REGISTRY)
+RESPONSE_SECONDS: Final = Histogram(
+    "switchyard_response_business_seconds",
+    "Business time until a promise was met",
+    ["target", "brand", "priority", "peak"],
+    buckets=(10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200),
+    registry=REGISTRY,
+)
+PEAK_ACTIVE: Final = Gauge("switchyard_peak_active", "1 during a peak", ["brand", "queue"], registry=REGISTRY)
+ARRIVALS: Final = Counter("switchyard_arrivals", "Tickets opened", ["brand", "queue", "channel"], registry=REGISTRY)
+
+# --- notifier ------------------------------------------------------------------------------------------------------
+DELIVERIES: Final = Counter(
+    "switchyard_deliveries", "Tries to deliver a notification", ["kind", "output", "status"], registry=REGISTRY
+)
+DELIVERY_SECONDS: Final = Histogram(
+    "switchyard_delivery_seconds", "Duration of one try", ["output"], buckets=_SECONDS, registry=REGISTRY
+)
+NOTIFICATIONS_PENDING: Final = Gauge(
+    "switchyard_notifications_pending", "Notifications not yet delivered", ["output"], registry=REGISTRY
+)
+
+# --- desk ----------------------------------------------------------------------------------------------------------
+QUEUE_WAITING: Final = Gauge(
+    "switchyard_queue_waiting", "Tickets waiting in a queue", ["queue", "priority"], registry=REGISTRY
+)
+QUEUE_OLDEST_SECONDS: Final = Gauge(
+    "switchyard_queue_oldest_age_seconds", "Age of the oldest waiting ticket", ["queue"], registry=REGISTRY
+)
+CLAIMS: Final = Counter("switchyard_claims", "Tickets claimed", ["queue"], registry=REGISTRY)
+TAKE_BACKS: Final = Counter("switchyard_take_backs", "Tickets taken back from a silent agent", ["queue"], registry=REGISTRY)
+AGENT_ACTIONS: Final = Counter("switchyard_agent_actions", "What agents did", ["kind"], registry=REGISTRY)
+
+# --- HTTP surfaces -------------------------------------------------------------------------------------------------
+HTTP_REQUESTS: Final = Counter(
+    "switchyard_http_requests", "Requests answered", ["service", "route", "method", "status"], registry=REGISTRY
+)
