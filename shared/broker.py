@@ -50,7 +50,9 @@ def _security(settings: CommonSettings) -> BaseSecurity | None:
 
 
 def build_broker(settings: CommonSettings, *, service: str) -> KafkaBroker:
-    """A broker with acks=all and idempotence on. `apply_types=False`: `shared.delivery` does the parsing, once, in bulk."""
+    """A broker with acks=all and idempotence on. `apply_types=False`: `shared.delivery` does the parsing, once, in
+    bulk.
+    """
     return KafkaBroker(
         [server.strip() for server in settings.kafka_bootstrap_servers.split(",")],
         client_id=f"switchyard-{service}",

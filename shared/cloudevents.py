@@ -1,6 +1,7 @@
 """Events as Kafka records: CloudEvents 1.0 in binary mode (`ce_` headers, JSON body) with W3C trace context.
 
-A record without `ce_type` is read as the event that its topic carries, if it carries just one: a channel may publish bare JSON.
+A record without `ce_type` is read as the event that its topic carries, if it carries just one: a channel may publish
+bare JSON.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Received(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An event on its way to `topic`. `traceparent` of the cause, so that one trace follows a message to its delivery."""
+    """An event on its way to `topic`. `traceparent` of the cause, so that one trace follows a message to its
+    delivery.
+    """
 
     topic: str
     event: Event
@@ -146,7 +149,10 @@ def _model_of(headers: Mapping[str, str], carries: Sequence[type[Event]], topic:
             return model
     expected = " or ".join(model.TYPE for model in carries)
     if named is None:
-        raise InvalidRecord(DeadLetterReason.UNKNOWN_TYPE, f"{topic} carries several types: set the header ce_type to {expected}")
+        raise InvalidRecord(
+            DeadLetterReason.UNKNOWN_TYPE,
+            f"{topic} carries several types: set the header ce_type to {expected}",
+        )
     known = "known elsewhere, but not on this topic" if named in REGISTRY else "unknown here"
     raise InvalidRecord(DeadLetterReason.UNKNOWN_TYPE, f"ce_type {named!r} is {known}; {topic} carries {expected}")
 

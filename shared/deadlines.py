@@ -1,11 +1,13 @@
 """Durable deadlines in PostgreSQL: what is due fires at its time, once, on any replica, also after kill -9.
 
-A deadline is a row. A runner sleeps until the earliest due time (NOTIFY wakes it when an earlier one is written), claims what is due with
-SKIP LOCKED and fires it. Two kinds of effect, two ways to claim:
+A deadline is a row. A runner sleeps until the earliest due time (NOTIFY wakes it when an earlier one is written),
+claims what is due with SKIP LOCKED and fires it. Two kinds of effect, two ways to claim:
 
-- **State** (an SLA breach, a take-back): `fire` runs in the transaction that deletes the row. Either both happen or neither: exactly once.
-- **The outside world** (a webhook, a mail): `lease` moves the row's due time into the future and commits, the caller delivers outside any
-  transaction, then `finish`es or `reschedule`s the row. A process that dies leaves a lease that runs out: at least once.
+- **State** (an SLA breach, a take-back): `fire` runs in the transaction that deletes the row. Either both happen or
+  neither: exactly once.
+- **The outside world** (a webhook, a mail): `lease` moves the row's due time into the future and commits, the caller
+  delivers outside any transaction, then `finish`es or `reschedule`s the row. A process that dies leaves a lease that
+  runs out: at least once.
 """
 
 from __future__ import annotations
@@ -160,7 +162,9 @@ Fire = Callable[[AsyncConnection, Sequence[Deadline], datetime], Awaitable[None]
 
 
 class Runner:
-    """Wakes at each due time. `on_due()` does one batch and returns how many it found; see `fire_in_transaction` for the usual one."""
+    """Wakes at each due time. `on_due()` does one batch and returns how many it found; see `fire_in_transaction` for
+    the usual one.
+    """
 
     def __init__(self, database: Database, deadlines: Deadlines, on_due: Callable[[], Awaitable[int]]) -> None:
         self._database = database
@@ -192,7 +196,9 @@ class Runner:
 def fire_in_transaction(
     database: Database, deadlines: Deadlines, fire: Fire, *, service: str, limit: int = FIRE_BATCH
 ) -> Callable[[], Awaitable[int]]:
-    """An `on_due` for effects on state: deletes the due rows and calls `fire` in one transaction, and measures lateness."""
+    """An `on_due` for effects on state: deletes the due rows and calls `fire` in one transaction, and measures
+    lateness.
+    """
 
     async def on_due() -> int:
         async with database.transaction() as connection:

@@ -6,14 +6,15 @@ What can go wrong, and what happens then:
 
 | fault | effect |
 |---|---|
-| the record breaks its contract, or the handler refuses it | dead letter at once; the rest of the batch goes on |
-| a dependency is away (database, broker, network) | the batch is tried again with back-off and jitter for `delivery_retry_seconds`, then the consumer pauses and takes the same records up again: nothing is moved to dead letters for it |
-| the handler fails on one record alone | the batch is halved until the record is found, the record is tried again, then moved to dead.letters |
-| the handler fails on record after record (a bad deploy) | the consumer stops moving records to dead.letters (`FailureBudget`) and pauses |
+| the record breaks its contract, or is refused | dead letter at once; the rest of the batch goes on |
+| a dependency is away (database, broker) | retried with back-off and jitter, bounded; then the consumer pauses |
+| the handler fails on one record alone | found by halving the batch, tried again, then a dead letter |
+| the handler fails on record after record | a bad deploy (`FailureBudget`): the consumer pauses, nothing is moved |
 | the dead letter cannot be published | nothing of the batch is committed |
 
-FastStream sees one call per batch with NACK_ON_ERROR: returning commits the whole batch, raising seeks back to its start. Its middlewares
-cannot split a batch, so this wraps the handler instead of being one (ADR 0003).
+A paused consumer takes the same records up again after a while: nothing is moved to dead letters for a dependency's sake.
+FastStream sees one call per batch with NACK_ON_ERROR: returning commits the whole batch, raising seeks back to its
+start. Its middlewares cannot split a batch, so this wraps the handler instead of being one (ADR 0003).
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ _BACKOFF_MOST_SECONDS: Final = 5.0
 _TRIES_ALONE: Final = 3
 _TRACEBACK_LINES: Final = 12
 _VALUE_MOST_CHARACTERS: Final = 200_000
-# SQLSTATE classes of faults that pass: connection, transaction rollback (deadlock, serialization), resources, operator intervention.
+# SQLSTATE classes of faults that pass: connection, transaction rollback (deadlock, serialization), resources,
+# operator intervention.
 _PASSING_SQLSTATES: Final = ("08", "40", "53", "55", "57")
 
 
@@ -88,8 +90,10 @@ def is_passing(error: BaseException) -> bool:
         return True
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None) or ""
-        return error.connection_invalidated or state.startswith(_PASSING_SQLSTATES) or (
-            isinstance(error, OperationalError) and not state
+        return (
+            error.connection_invalidated
+            or state.startswith(_PASSING_SQLSTATES)
+            or (isinstance(error, OperationalError) and not state)
         )
     return False
 
@@ -98,7 +102,8 @@ def is_passing(error: BaseException) -> bool:
 class FailureBudget:
     """How many records may still be moved to dead.letters because the handler failed on them.
 
-    Starts with `most`; every `per_success` records handled earn one back. A deploy that fails on everything spends it and stops.
+    Starts with `most`; every `per_success` records handled earn one back. A deploy that fails on everything spends it
+    and stops.
     """
 
     most: int = 5
@@ -154,10 +159,13 @@ class Subscription:
         begun = time.monotonic()
         try:
             await self._deliver(records)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was: not committed, and said
             metrics.CONSUMER_PAUSED.labels(self.group).set(1)
             logger.error(
-                "%s paused at %s: %s", self.group, _coordinates(records[0]), redact(f"{type(error).__name__}: {error}").text[:1000]
+                "%s paused at %s: %s",
+                self.group,
+                _coordinates(records[0]),
+                redact(f"{type(error).__name__}: {error}").text[:1000],
             )
             # Without this FastStream would take the same batch up again at once, thousands of times a second.
             await self._wait(self._jittered(_BACKOFF_MOST_SECONDS))
@@ -193,11 +201,18 @@ class Subscription:
             for letter in dead:
                 metrics.DEAD_LETTERS.labels(self.group, letter.topic, letter.reason).inc()
                 logger.warning(
-                    "dead letter: %s[%s]@%s: %s: %s", letter.topic, letter.partition, letter.offset, letter.reason, letter.detail
+                    "dead letter: %s[%s]@%s: %s: %s",
+                    letter.topic,
+                    letter.partition,
+                    letter.offset,
+                    letter.reason,
+                    letter.detail,
                 )
 
     async def _handle(self, good: Sequence[Received[Any]]) -> list[_GivenUp]:
-        """Have all of `good` handled; returns those that are to become dead letters. Raises when it cannot be done now."""
+        """Have all of `good` handled; returns those that are to become dead letters. Raises when it cannot be done
+        now.
+        """
         try:
             refusals = await self._with_retries(good)
         except _HandlerFailed as failed:
@@ -221,7 +236,10 @@ class Subscription:
                     raise
                 metrics.BATCH_RETRIES.labels(self.group).inc()
                 logger.warning(
-                    "%s: try %d failed, trying again: %s", self.group, attempt + 1, redact(f"{type(error).__name__}: {error}").text[:500]
+                    "%s: try %d failed, trying again: %s",
+                    self.group,
+                    attempt + 1,
+                    redact(f"{type(error).__name__}: {error}").text[:500],
                 )
                 await self._wait(self._jittered(min(_BACKOFF_MOST_SECONDS, _BACKOFF_FIRST_SECONDS * 2**attempt)))
                 attempt += 1
@@ -363,4 +381,13 @@ async def _undecoded(message: Any) -> Any:
     return message.raw_message
 
 
-__all__ = ["Event", "FailureBudget", "Handler", "Paused", "Refusal", "Subscription", "is_passing", "subscribe"]
+__all__ = [
+    "Event",
+    "FailureBudget",
+    "Handler",
+    "Paused",
+    "Refusal",
+    "Subscription",
+    "is_passing",
+    "subscribe",
+]

@@ -29,7 +29,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Problem(Exception):
-    """An answer that is an error: status, a short title, what is wrong and what to do. Never quotes a value of the request."""
+    """An answer that is an error: status, a short title, what is wrong and what to do. Never quotes a value of the
+    request.
+    """
 
     def __init__(
         self,
@@ -48,7 +50,12 @@ class Problem(Exception):
         self.headers = headers or {}
 
     def response(self) -> JSONResponse:
-        body: dict[str, Any] = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail}
+        body: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
         if self.errors:
             body["errors"] = list(self.errors)
         return JSONResponse(body, self.status, self.headers, PROBLEM_JSON)
@@ -78,7 +85,10 @@ def unavailable(detail: str) -> Problem:
 def field_errors(errors: Sequence[Any]) -> list[dict[str, str]]:
     """pydantic's errors as `{"field", "detail"}`, without the values: they may be secrets."""
     return [
-        {"field": ".".join(str(part) for part in item["loc"] if part != "body") or "body", "detail": item["msg"]}
+        {
+            "field": ".".join(str(part) for part in item["loc"] if part != "body") or "body",
+            "detail": item["msg"],
+        }
         for item in errors
     ]
 
@@ -134,7 +144,9 @@ def bearer_token(request: Request) -> str:
 
 @dataclass(slots=True)
 class RateLimiter:
-    """A token bucket per key: `per_second` on average, `burst` at once. Keeps the `most_keys` latest keys, so memory is bounded."""
+    """A token bucket per key: `per_second` on average, `burst` at once. Keeps the `most_keys` latest keys, so memory
+    is bounded.
+    """
 
     per_second: float
     burst: float
@@ -157,7 +169,9 @@ class RateLimiter:
 
 
 class BodyLimit:
-    """ASGI middleware: refuses a request body over `most_bytes` with 413, also one that comes in chunks without a length."""
+    """ASGI middleware: refuses a request body over `most_bytes` with 413, also one that comes in chunks without a
+    length.
+    """
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app = app
@@ -223,7 +237,8 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 present = {name for name, _ in message["headers"]}
                 message["headers"] = [
-                    *message["headers"], *(pair for pair in self._HEADERS if pair[0] not in present)
+                    *message["headers"],
+                    *(pair for pair in self._HEADERS if pair[0] not in present),
                 ]
                 route = getattr(scope.get("route"), "path", "unmatched")
                 metrics.HTTP_REQUESTS.labels(self._service, route, scope["method"], message["status"]).inc()

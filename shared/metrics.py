@@ -1,7 +1,8 @@
-"""Every metric of the project, in one place, so that a misspelt name is a type error and no two services name a thing twice.
+"""Every metric of the project, in one place, so that a misspelt name is a type error and no two services name a thing
+twice.
 
-All carry at least one label: a metric appears on a service's `/metrics` only once that service has used it. Labels are closed
-sets (brands and queues come from configuration and taxonomy), never a ticket, a customer or a text.
+All carry at least one label: a metric appears on a service's `/metrics` only once that service has used it. Labels
+are closed sets (brands and queues come from configuration and taxonomy), never a ticket, a customer or a text.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 # --- delivery: every service that consumes -------------------------------------------------------------------------
 RECORDS_CONSUMED: Final = Counter(
-    "switchyard_records_consumed", "Records taken from a topic and committed", ["group", "topic"], registry=REGISTRY
+    "switchyard_records_consumed",
+    "Records taken from a topic and committed",
+    ["group", "topic"],
+    registry=REGISTRY,
 )
 RECORDS_DUPLICATE: Final = Counter(
     "switchyard_records_duplicate", "Records whose effect had been made before", ["group"], registry=REGISTRY
@@ -33,22 +37,40 @@ BATCH_RETRIES: Final = Counter(
     "switchyard_batch_retries", "Batches tried again after a passing fault", ["group"], registry=REGISTRY
 )
 CONSUMER_PAUSED: Final = Gauge(
-    "switchyard_consumer_paused", "1 while a consumer waits for a dependency or a better deploy", ["group"], registry=REGISTRY
+    "switchyard_consumer_paused",
+    "1 while a consumer waits for a dependency or a better deploy",
+    ["group"],
+    registry=REGISTRY,
 )
 CONSUMER_LAG: Final = Gauge(
-    "switchyard_consumer_lag_records", "Records written and not yet taken", ["group", "topic", "partition"], registry=REGISTRY
+    "switchyard_consumer_lag_records",
+    "Records written and not yet taken",
+    ["group", "topic", "partition"],
+    registry=REGISTRY,
 )
 LOOP_PROGRESS: Final = Gauge(
-    "switchyard_loop_progress_timestamp_seconds", "When a consumer last finished a batch", ["group"], registry=REGISTRY
+    "switchyard_loop_progress_timestamp_seconds",
+    "When a consumer last finished a batch",
+    ["group"],
+    registry=REGISTRY,
 )
 DEAD_LETTERS: Final = Counter(
-    "switchyard_dead_letters", "Records moved to dead.letters", ["group", "topic", "reason"], registry=REGISTRY
+    "switchyard_dead_letters",
+    "Records moved to dead.letters",
+    ["group", "topic", "reason"],
+    registry=REGISTRY,
 )
 RECORDS_PUBLISHED: Final = Counter(
-    "switchyard_records_published", "Records acknowledged by the broker", ["service", "topic"], registry=REGISTRY
+    "switchyard_records_published",
+    "Records acknowledged by the broker",
+    ["service", "topic"],
+    registry=REGISTRY,
 )
 PUBLISH_FAILURES: Final = Counter(
-    "switchyard_publish_failures", "Records that the broker did not acknowledge", ["service", "topic"], registry=REGISTRY
+    "switchyard_publish_failures",
+    "Records that the broker did not acknowledge",
+    ["service", "topic"],
+    registry=REGISTRY,
 )
 
 # --- outbox and deadlines ------------------------------------------------------------------------------------------
@@ -68,10 +90,16 @@ DEADLINE_LATENESS_SECONDS: Final = Histogram(
 
 # --- intake --------------------------------------------------------------------------------------------------------
 MESSAGES_ACCEPTED: Final = Counter(
-    "switchyard_messages_accepted", "Customers' messages accepted", ["brand", "channel", "disposition"], registry=REGISTRY
+    "switchyard_messages_accepted",
+    "Customers' messages accepted",
+    ["brand", "channel", "disposition"],
+    registry=REGISTRY,
 )
 MESSAGES_DUPLICATE: Final = Counter(
-    "switchyard_messages_duplicate", "Messages that had been accepted before", ["brand", "channel"], registry=REGISTRY
+    "switchyard_messages_duplicate",
+    "Messages that had been accepted before",
+    ["brand", "channel"],
+    registry=REGISTRY,
 )
 MESSAGES_REJECTED: Final = Counter(
     "switchyard_messages_rejected", "Messages refused over HTTP", ["channel", "reason"], registry=REGISTRY
@@ -80,7 +108,10 @@ SECRETS_CUT: Final = Counter("switchyard_secrets_cut", "Secrets cut from message
 
 # --- classifier ----------------------------------------------------------------------------------------------------
 DECISIONS: Final = Counter(
-    "switchyard_decisions", "Routing decisions", ["category", "queue", "priority", "language"], registry=REGISTRY
+    "switchyard_decisions",
+    "Routing decisions",
+    ["category", "queue", "priority", "language"],
+    registry=REGISTRY,
 )
 DECISION_CONFIDENCE: Final = Histogram(
     "switchyard_decision_confidence",
@@ -114,7 +145,10 @@ ARRIVALS: Final = Counter("switchyard_arrivals", "Tickets opened", ["brand", "qu
 
 # --- notifier ------------------------------------------------------------------------------------------------------
 DELIVERIES: Final = Counter(
-    "switchyard_deliveries", "Tries to deliver a notification", ["kind", "output", "status"], registry=REGISTRY
+    "switchyard_deliveries",
+    "Tries to deliver a notification",
+    ["kind", "output", "status"],
+    registry=REGISTRY,
 )
 DELIVERY_SECONDS: Final = Histogram(
     "switchyard_delivery_seconds", "Duration of one try", ["output"], buckets=_SECONDS, registry=REGISTRY
@@ -131,10 +165,15 @@ QUEUE_OLDEST_SECONDS: Final = Gauge(
     "switchyard_queue_oldest_age_seconds", "Age of the oldest waiting ticket", ["queue"], registry=REGISTRY
 )
 CLAIMS: Final = Counter("switchyard_claims", "Tickets claimed", ["queue"], registry=REGISTRY)
-TAKE_BACKS: Final = Counter("switchyard_take_backs", "Tickets taken back from a silent agent", ["queue"], registry=REGISTRY)
+TAKE_BACKS: Final = Counter(
+    "switchyard_take_backs", "Tickets taken back from a silent agent", ["queue"], registry=REGISTRY
+)
 AGENT_ACTIONS: Final = Counter("switchyard_agent_actions", "What agents did", ["kind"], registry=REGISTRY)
 
 # --- HTTP surfaces -------------------------------------------------------------------------------------------------
 HTTP_REQUESTS: Final = Counter(
-    "switchyard_http_requests", "Requests answered", ["service", "route", "method", "status"], registry=REGISTRY
+    "switchyard_http_requests",
+    "Requests answered",
+    ["service", "route", "method", "status"],
+    registry=REGISTRY,
 )

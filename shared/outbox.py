@@ -1,8 +1,8 @@
 """The outbox: an event is stored in the transaction of the change it tells of, and a relay publishes it.
 
-For changes that begin with an HTTP request or a timer: there is no record to take up again, so the event must not depend on the
-broker being there. One relay per schema works at a time (a transaction-level advisory lock), so events of a ticket leave in the order
-they were written.
+For changes that begin with an HTTP request or a timer: there is no record to take up again, so the event must not
+depend on the broker being there. One relay per schema works at a time (a transaction-level advisory lock), so events
+of a ticket leave in the order they were written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, MetaData, Table, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,7 +47,9 @@ def outbox_table(metadata: MetaData) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """Writes events into `<schema>.outbox`. Lock the ticket's row first: the order of writing is the order of publishing."""
+    """Writes events into `<schema>.outbox`. Lock the ticket's row first: the order of writing is the order of
+    publishing.
+    """
 
     schema: str
 
@@ -61,7 +63,10 @@ class Outbox:
                 "FROM unnest(:topics, :types, :bodies, :traceparents) "
                 "WITH ORDINALITY AS row (topic, type, body, traceparent, position) ORDER BY position"
             ).bindparams(
-                _array("topics", Text()), _array("types", Text()), _array("bodies", LargeBinary()), _array("traceparents", Text())
+                bindparam("topics", type_=ARRAY(Text())),
+                bindparam("types", type_=ARRAY(Text())),
+                bindparam("bodies", type_=ARRAY(LargeBinary())),
+                bindparam("traceparents", type_=ARRAY(Text())),
             ),
             {
                 "now": datetime.now(UTC),
@@ -78,14 +83,10 @@ class Outbox:
         return f"{self.schema}_outbox"
 
 
-def _array(name: str, of: object) -> object:
-    from sqlalchemy import bindparam
-
-    return bindparam(name, type_=ARRAY(of))  # type: ignore[arg-type]
-
-
 class Relay:
-    """Publishes what is in the outbox, in order, and deletes it once the broker has acknowledged it. At-least-once: the ids are derived."""
+    """Publishes what is in the outbox, in order, and deletes it once the broker has acknowledged it. At-least-once:
+    the ids are derived.
+    """
 
     def __init__(self, database: Database, outbox: Outbox, publisher: Publisher, *, service: str) -> None:
         self._database = database

@@ -1,8 +1,8 @@
 """How a service lives: start in any order, tell the truth about health, drain on SIGTERM.
 
-Every service is one FastAPI application: its own routes (if any), `/livez`, `/readyz` and `/metrics`, a broker with subscriptions, and
-background tasks (outbox relay, deadline runner). Nothing waits for another service to be there: what is missing is tried again, and `/readyz`
-says what is missing.
+Every service is one FastAPI application: its own routes (if any), `/livez`, `/readyz` and `/metrics`, a broker with
+subscriptions, and background tasks (outbox relay, deadline runner). Nothing waits for another service to be there:
+what is missing is tried again, and `/readyz` says what is missing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from shared.admin import TopicsMissing, verify_topics
 from shared.broker import Publisher, build_broker
 from shared.database import Database
 from shared.delivery import Handler, Subscription, subscribe
-from shared.http import BodyLimit, SecurityHeaders, bearer_token, install_problem_handlers, same_secret, unauthorized
+from shared.http import (
+    BodyLimit,
+    SecurityHeaders,
+    bearer_token,
+    install_problem_handlers,
+    same_secret,
+    unauthorized,
+)
 from shared.settings import CommonSettings
 from shared.topics import Topic
 
@@ -86,7 +93,9 @@ class Service:
         """Declare that the service publishes to `topic`, for the AsyncAPI document and the check at start."""
         self.publishes.append(topic)
         for model in topic.carries:
-            self.broker.publisher(topic.name, schema=model, title=f"{topic.name}:{model.__name__}", description=topic.says)
+            self.broker.publisher(
+                topic.name, schema=model, title=f"{topic.name}:{model.__name__}", description=topic.says
+            )
 
     def every(self, seconds: float, name: str, work: Task) -> None:
         """Run `work` every so often, e.g. to measure a gauge."""
@@ -121,7 +130,10 @@ class Service:
         running = [
             asyncio.create_task(self._start_consuming(), name=f"{self.name}:consume"),
             asyncio.create_task(self._supervise("lag", self._measure_lag)),
-            *(asyncio.create_task(self._supervise(name, task), name=f"{self.name}:{name}") for name, task in self.tasks.items()),
+            *(
+                asyncio.create_task(self._supervise(name, task), name=f"{self.name}:{name}")
+                for name, task in self.tasks.items()
+            ),
         ]
         try:
             yield
@@ -163,7 +175,10 @@ class Service:
             else:
                 self._failing.pop("start", None)
                 self._consuming = True
-                logger.info("consuming %s", ", ".join(sorted(needed - {topic.name for topic in self.publishes})) or "nothing")
+                logger.info(
+                    "consuming %s",
+                    ", ".join(sorted(needed - {topic.name for topic in self.publishes})) or "nothing",
+                )
                 return
 
     async def _supervise(self, name: str, work: Task) -> None:
@@ -216,7 +231,9 @@ class Service:
         @router.get("/readyz")
         async def readyz() -> JSONResponse:
             missing = await self.not_ready()
-            return JSONResponse({"status": "not ready" if missing else "ready", "missing": missing}, 503 if missing else 200)
+            return JSONResponse(
+                {"status": "not ready" if missing else "ready", "missing": missing}, 503 if missing else 200
+            )
 
         @router.get("/metrics")
         async def exposition(request: Request) -> Response:

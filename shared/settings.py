@@ -1,7 +1,8 @@
-"""Settings that every service has, read from the environment; each service adds its own in `services/<name>/settings.py`.
+"""Settings that every service has, read from the environment; each service adds its own in
+`services/<name>/settings.py`.
 
-A setting's environment variable is its name in upper case (`kafka_bootstrap_servers` -> `KAFKA_BOOTSTRAP_SERVERS`). Secrets are
-`SecretStr`: they do not appear in a log or a traceback.
+A setting's environment variable is its name in upper case (`kafka_bootstrap_servers` -> `KAFKA_BOOTSTRAP_SERVERS`).
+Secrets are `SecretStr`: they do not appear in a log or a traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class CommonSettings(BaseSettings):
     kafka_sasl_password: SecretStr | None = None
     kafka_ssl_cafile: Path | None = Field(default=None, description="certificate authority of the brokers (PEM)")
     kafka_idempotence: bool = Field(
-        default=True, description="off only for a broker that has no idempotent producer; never with Apache Kafka"
+        default=True,
+        description="off only for a broker that has no idempotent producer; never with Apache Kafka",
     )
 
     database_url: SecretStr = Field(
@@ -43,18 +45,23 @@ class CommonSettings(BaseSettings):
     log_format: Literal["json", "text"] = "json"
 
     batch_max_records: Annotated[int, Field(ge=1, le=5000)] = Field(
-        default=500, description="records a handler gets at once; a batch must stay well under a second of work"
+        default=500,
+        description="records a handler gets at once; a batch must stay well under a second of work",
     )
     batch_wait_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
-        default=25, description="how long an empty poll waits; adds up to twice this to an idle service's latency"
+        default=25,
+        description="how long an empty poll waits; adds up to twice this to an idle service's latency",
     )
     delivery_retry_seconds: Annotated[float, Field(gt=0, le=120)] = Field(
-        default=20.0, description="how long a batch is retried in place before its consumer pauses and takes it up again"
+        default=20.0,
+        description="how long a batch is retried in place before its consumer pauses and takes it up again",
     )
     publish_timeout_seconds: Annotated[float, Field(gt=0)] = 20.0
     stalled_after_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=60.0, description="a consumer that has records waiting and has finished none for so long is not ready"
+        default=60.0,
+        description="a consumer that has records waiting and has finished none for so long is not ready",
     )
     drain_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=20.0, description="how long a stopping service may finish its batch; keep the stop period longer"
+        default=20.0,
+        description="how long a stopping service may finish its batch; keep the stop period longer",
     )

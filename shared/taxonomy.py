@@ -1,7 +1,8 @@
 """The closed sets everybody agrees on: categories, queues, priorities, channels, languages.
 
-The codes are stable identifiers: they stand in events, in tables and in policies. Display names are per language and may
-change. Adding a member is a compatible change; removing or renaming one needs a new version of every event that carries it.
+The codes are stable identifiers: they stand in events, in tables and in policies. Display names are per language and
+may change. Adding a member is a compatible change; removing or renaming one needs a new version of every event that
+carries it.
 """
 
 from __future__ import annotations
@@ -127,31 +128,21 @@ CATEGORIES: Final = MappingProxyType(
             "account security",
             (Fact.TIME, Fact.TRANSACTIONS, Fact.CONTACT),
         ),
-        Category.ACCOUNT_ACCESS: CategoryInfo(
-            Queue.ACCESS, Priority.P2, "登录与锁定", "access", (Fact.CONTACT,)
-        ),
-        Category.PAYMENT_FAILED: CategoryInfo(
-            Queue.PAYMENTS, Priority.P2, "支付失败", "payment failed", _MONEY
-        ),
-        Category.MISSING_FUNDS: CategoryInfo(
-            Queue.PAYMENTS, Priority.P1, "资金未到账", "money not received", _MONEY
-        ),
+        Category.ACCOUNT_ACCESS: CategoryInfo(Queue.ACCESS, Priority.P2, "登录与锁定", "access", (Fact.CONTACT,)),
+        Category.PAYMENT_FAILED: CategoryInfo(Queue.PAYMENTS, Priority.P2, "支付失败", "payment failed", _MONEY),
+        Category.MISSING_FUNDS: CategoryInfo(Queue.PAYMENTS, Priority.P1, "资金未到账", "money not received", _MONEY),
         Category.TOP_UP: CategoryInfo(Queue.PAYMENTS, Priority.P2, "充值", "top-up", _MONEY),
         Category.WITHDRAWAL: CategoryInfo(Queue.PAYMENTS, Priority.P2, "提现", "withdrawal", _MONEY),
         Category.REFUND: CategoryInfo(Queue.REFUNDS, Priority.P3, "退款", "refund", _MONEY),
         Category.DISPUTE: CategoryInfo(
             Queue.REFUNDS, Priority.P2, "争议", "dispute", (*_MONEY, Fact.MERCHANT, Fact.EVIDENCE)
         ),
-        Category.BALANCE_STATEMENT: CategoryInfo(
-            Queue.PAYMENTS, Priority.P3, "余额与账单", "balance and statements"
-        ),
+        Category.BALANCE_STATEMENT: CategoryInfo(Queue.PAYMENTS, Priority.P3, "余额与账单", "balance and statements"),
         Category.FEES_LIMITS: CategoryInfo(Queue.GENERAL, Priority.P4, "费用与限额", "fees and limits"),
         Category.PROMOTIONS: CategoryInfo(
             Queue.PROMOTIONS, Priority.P4, "优惠活动", "promotions", (Fact.CAMPAIGN, Fact.ORDER_NO)
         ),
-        Category.CARD_BINDING: CategoryInfo(
-            Queue.ACCESS, Priority.P3, "绑卡与支付方式", "cards and payment methods"
-        ),
+        Category.CARD_BINDING: CategoryInfo(Queue.ACCESS, Priority.P3, "绑卡与支付方式", "cards and payment methods"),
         Category.REGISTRATION_IDENTITY: CategoryInfo(
             Queue.ACCESS, Priority.P3, "注册与实名", "registration and identity", (Fact.CONTACT,)
         ),

@@ -1,4 +1,6 @@
-"""Every topic of Switchyard: name, key, partitions, retention, who writes, who reads. Nothing creates a topic but from here."""
+"""Every topic of Switchyard: name, key, partitions, retention, who writes, who reads. Nothing creates a topic but
+from here.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Schema migrations: one line of revisions per service, each in its own PostgreSQL schema.
 
-`python -m deploy.migrations upgrade` brings every schema to its head; `revision <service> -m "why"` writes the next revision
-from the difference between the tables in `services/<service>/storage.py` and a migrated scratch database; `check` says whether any differ.
+`python -m deploy.migrations upgrade` brings every schema to its head; `revision <service> -m "why"` writes the next
+revision from the difference between the tables in `services/<service>/storage.py` and a migrated scratch database;
+`check` says whether any differ.
 """
 
 from __future__ import annotations

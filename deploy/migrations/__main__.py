@@ -27,7 +27,10 @@ def scratch_database() -> Iterator[str]:
     """A database of our own to compare with; never the installation's."""
     from deploy.embedded.postgres import EmbeddedPostgres
 
-    with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres(Path(directory) / "postgres") as postgres:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        EmbeddedPostgres(Path(directory) / "postgres") as postgres,
+    ):
         yield postgres.url
 
 
@@ -57,10 +60,10 @@ def _differences(connection: Connection, service: str) -> list[Any]:
 async def check(url: str) -> list[str]:
     """What the declared tables and the migrated ones differ in; empty when they agree."""
     await upgrade_all(url)
-    found = []
+    found: list[str] = []
     for service in SERVICES:
-        for difference in await _with_connection(url, lambda connection, name=service: _differences(connection, name)):
-            found.append(f"{service}: {difference}")
+        differences = await _with_connection(url, lambda connection, name=service: _differences(connection, name))
+        found += [f"{service}: {difference}" for difference in differences]
     return found
 
 

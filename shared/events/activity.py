@@ -45,7 +45,9 @@ class TicketActivity(Event):
     agent: Identifier = Field(description="id of the agent; `switchyard` where the desk itself acts")
     at: AwareDatetime
     text: Text | None = Field(default=None, description="replied: what is sent to the customer; else a note")
-    queue: Queue | None = Field(default=None, description="corrected: where it belongs; claimed: where it was taken from")
+    queue: Queue | None = Field(
+        default=None, description="corrected: where it belongs; claimed: where it was taken from"
+    )
     category: Category | None = Field(default=None, description="corrected: what it is")
     priority: Priority | None = Field(default=None, description="corrected: how urgent it is")
     rating: Annotated[int, Field(ge=1, le=5)] | None = Field(default=None, description="rated: 1 (bad) to 5 (good)")

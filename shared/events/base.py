@@ -37,7 +37,9 @@ BrandCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
 class Contract(BaseModel):
-    """A part of an event. Frozen; unknown fields are ignored, so that a newer producer does not break an older consumer."""
+    """A part of an event. Frozen; unknown fields are ignored, so that a newer producer does not break an older
+    consumer.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
 

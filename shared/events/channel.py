@@ -59,7 +59,8 @@ class ChannelMessage(Event):
         default=None, description="the channel's thread, where it has several per customer"
     )
     reply_to: ShortText | None = Field(
-        default=None, description="where an answer goes: an e-mail address, or the channel's own address of the person"
+        default=None,
+        description="where an answer goes: an e-mail address, or the channel's own address of the person",
     )
     attachments: Annotated[tuple[Attachment, ...], Field(max_length=50)] = ()
 

@@ -34,7 +34,9 @@ class DeadLetter(Event):
     offset: Annotated[int, Field(ge=0)]
     record_key: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
-    value: str = Field(description="the record's body as text (bytes that are not UTF-8 are written \\xNN), secrets cut")
+    value: str = Field(
+        description="the record's body as text (bytes that are not UTF-8 are written \\xNN), secrets cut"
+    )
     recorded_at: AwareDatetime = Field(description="the record's own timestamp")
     failed_at: AwareDatetime
     traceback: str | None = Field(default=None, description="head of it, without values")

@@ -73,7 +73,8 @@ class DecisionTrace(Contract):
 class TicketRouted(Event):
     """The state of a ticket after one of its messages (or an agent) was taken into account.
 
-    Every accepted message yields exactly one; `revision` counts them within the ticket. The latest revision is the truth.
+    Every accepted message yields exactly one; `revision` counts them within the ticket. The latest revision is the
+    truth.
     """
 
     TYPE: ClassVar[str] = "switchyard.ticket.routed.v1"

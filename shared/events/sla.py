@@ -57,7 +57,9 @@ class SlaEvent(Event):
         default=None, description="met, breached: business time used, pauses left out"
     )
     warning_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    breached: bool = Field(default=False, description="whether the clock has ever been breached; frozen when it happens")
+    breached: bool = Field(
+        default=False, description="whether the clock has ever been breached; frozen when it happens"
+    )
 
     @property
     def event_id(self) -> uuid.UUID:

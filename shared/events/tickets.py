@@ -38,7 +38,9 @@ class TicketMessage(Event):
     brand: BrandCode
     channel: Channel
     message_id: Identifier
-    sequence: Annotated[int, Field(ge=1)] = Field(description="1 for the message that opened the ticket, then 2, 3, ...")
+    sequence: Annotated[int, Field(ge=1)] = Field(
+        description="1 for the message that opened the ticket, then 2, 3, ..."
+    )
     disposition: Disposition
     customer: Customer
     text: Text
@@ -50,7 +52,8 @@ class TicketMessage(Event):
     attachments: tuple[Attachment, ...] = ()
     redactions: tuple[Redaction, ...] = ()
     linked_ticket_id: uuid.UUID | None = Field(
-        default=None, description="the conversation's earlier ticket, when this one was opened after it had ended"
+        default=None,
+        description="the conversation's earlier ticket, when this one was opened after it had ended",
     )
 
     @property
