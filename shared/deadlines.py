@@ -44,7 +44,9 @@ def deadlines_table(metadata: MetaData, name: str = "deadlines") -> Table:
         Column("kind", Text, nullable=False),
         Column("subject", UuidType, nullable=False),  # what it is about, e.g. the clock or the notification
         Column("due_at", DateTime(timezone=True), nullable=False),
-        Column("planned_at", DateTime(timezone=True), nullable=False),  # due time as promised; a lease leaves it alone
+    # The earliest time it could fire: a promise that was already due when it was written is not the engine's lateness.
+    # A lease leaves it alone.
+    Column("planned_at", DateTime(timezone=True), nullable=False),
         Column("attempt", Integer, nullable=False, server_default="0"),
         Index(None, "due_at"),
     )
@@ -52,7 +54,9 @@ def deadlines_table(metadata: MetaData, name: str = "deadlines") -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`due_at`: when it was promised to fire. `attempt`: leases taken so far."""
+    """`due_at`: when it is to fire; of a claimed one: when it could first have fired, i.e. not before it was written, so
+    that `lateness_seconds` is this engine's own. `attempt`: leases taken so far.
+    """
 
     id: uuid.UUID
     kind: str
@@ -79,7 +83,8 @@ class Deadlines:
         await connection.execute(
             text(
                 f"INSERT INTO {self.name} (id, kind, subject, due_at, planned_at) "  # noqa: S608 - the name is ours
-                "SELECT id, kind, subject, due_at, due_at FROM unnest(:ids, :kinds, :subjects, :due) AS row (id, kind, subject, due_at) "
+                "SELECT id, kind, subject, due_at, greatest(due_at, clock_timestamp()) "
+                "FROM unnest(:ids, :kinds, :subjects, :due) AS row (id, kind, subject, due_at) "
                 "ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at, planned_at = excluded.planned_at, attempt = 0"
             ).bindparams(
                 bindparam("ids", type_=ARRAY(UuidType())),

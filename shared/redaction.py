@@ -53,7 +53,7 @@ def redact(text: str) -> Redacted:
     Pure, and idempotent: redacting what was redacted changes nothing. The replacement holds no quotation mark and no
     backslash, so that redacting inside a JSON document leaves a JSON document.
     """
-    if not _MAY_HOLD_A_SECRET.search(text):
+    if not _may_hold_a_secret(text):
         return Redacted(text)
     counts: Counter[str] = Counter()
     # Again until nothing is found: a cut can lay bare what stood in its way (a second value of a list, say). It ends,
@@ -140,6 +140,11 @@ _PLAIN: Final = {ord("\t"): " ", **_ascii_forms()}
 _SPOKEN: Final = {**_PLAIN, **_CHINESE_NUMERALS}
 
 
+_CHINESE_NUMBER: Final = re.compile(
+    r"[{0}](?:[ \-]?[0-9{0}]){{2}}|[0-9][ \-]?[{0}]".format("".join(map(chr, _CHINESE_NUMERALS)))
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Span:
     start: int
@@ -149,12 +154,11 @@ class _Span:
 
 def _secrets(text: str) -> list[_Span]:
     """The spans to cut, from left to right, none overlapping."""
-    plain = text.translate(_PLAIN)
-    spoken = text.translate(_SPOKEN)
-    # Both readings count: "卡号4111…一共" must not read as one digit more, and "四一一一…" has no other reading.
-    found = list(_in_shadow(plain))
-    if spoken != plain:
-        found += _in_shadow(spoken)
+    # Chinese numerals are words first ("卡号4111…一共" does not hold one digit more): they are read as digits where
+    # there is nothing left to find without them.
+    found = list(_in_shadow(text.translate(_PLAIN)))
+    if not found and _CHINESE_NUMBER.search(text):
+        found = list(_in_shadow(text.translate(_SPOKEN)))
     if not found:
         return found
     found.sort(key=lambda span: (span.start, span.end))
@@ -189,15 +193,17 @@ _PRINTED_GROUPS: Final = frozenset(
 _DATE_FIRST: Final = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
 _PHONE: Final = re.compile(r"(?:(?:00)?86)?1[3-9][0-9]{9}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-_AFTER_CARD: Final = re.compile(r"[ ,;/]{1,3}(?:0?[1-9]|1[0-2]) ?[/\-] ?(?:20)?[0-9]{2}[ ,;/]{1,3}(?P<cvv>[0-9]{3,4})(?![0-9])")
+_AFTER_CARD: Final = re.compile(
+    r"[ ,;/]{1,3}(?:0?[1-9]|1[0-2]) ?[/\-] ?(?:20)?[0-9]{2}[ ,;/]{1,3}(?P<cvv>[0-9]{3,4})(?![0-9])"
+)
 _IDENTITY: Final = re.compile(
     r"(?<![0-9])[1-9][0-9]{5}[ \-]?(?:18|19|20)[0-9]{2}[ \-]?(?:0[1-9]|1[0-2])[ \-]?(?:0[1-9]|[12][0-9]|3[01])"
     r"[ \-]?[0-9]{3}[ \-]?[0-9Xx](?![0-9A-Za-z])"
 )
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])")
 _ORDER_BEFORE: Final = re.compile(
-    r"(?:订单|訂單|单号|單號|流水|交易|运单|快递|凭证|工单|商户|order|transaction|txn|trx|reference|ref|tracking|invoice|trade"
-    r"|ticket|case)"
+    r"(?:订单|訂單|单号|單號|流水|运单|(?:交易|商户|凭证|工单|快递)(?:[单單]|编?[号號])|(?<![a-z])order(?![a-z])"
+    r"|(?<![a-z])(?:transaction|txn|trx|reference|ref|tracking|invoice|trade|ticket|case)(?= ?(?:num|no\b|no\.|id|code|#|:)))"
     r"(?:[ ]*(?:编?[号號][码碼]?|單|单|numbers?|num|no\.?|id|code|#|is|was|[:=\"'(]|是|为|為))*+[ ]*\Z",
     re.IGNORECASE,
 )
@@ -291,9 +297,7 @@ _OWNER: Final = (
     "(?![A-Za-z0-9'])"
     "|我们?|你|您|他|她|的|本次|这次|新|旧|原|登[录陆]|支付宝|支付|交易|银行卡?|取款|短信|手机|动态|微信|钱包|账[号户]|帐[号户]|卡)"
 )
-_BACK_LINK: Final = (
-    rf"\\?[\"')]?[ ]{{0,3}}(?:就|才|这)?(?:(?:is|was|are|as)(?![A-Za-z0-9'])|是|为|為|当作?|當作?|作为|做|=)(?:[ ]{{0,3}}{_OWNER})*+[ ]{{0,3}}"
-)
+_BACK_LINK: Final = rf"\\?[\"')]?[ ]{{0,3}}(?:就|才|这)?(?:(?:is|was|are|as)(?![A-Za-z0-9'])|是|为|為|当作?|當作?|作为|做|=)(?:[ ]{{0,3}}{_OWNER})*+[ ]{{0,3}}"
 _BRACKETED_LINK: Final = rf"[ ]{{0,3}}\((?:{_OWNER})*+"
 # "6位", "3 times", "500元": a number with a unit is no secret.
 _NO_UNIT: Final = (
@@ -317,9 +321,6 @@ def _long_digits(fewest: int, most: int) -> str:
     return rf"[0-9](?:[ .\-]{{0,3}}[0-9]){{{fewest - 1},{most - 1}}}+(?![0-9])"
 
 
-type_of_check = Callable[[str, bool], bool]
-
-
 def _any_value(_value: str, _strong: bool) -> bool:
     return True
 
@@ -338,9 +339,7 @@ class _NamedSecret:
         self._check = check
         self._after = re.compile(rf"(?:{name}){_BETWEEN}{_OPENING}(?P<value>{value}){_NO_UNIT}", re.IGNORECASE)
         links = "|".join(filter(None, (_BACK_LINK, before)))
-        self._before = re.compile(
-            rf"(?<![A-Za-z0-9.\-])(?P<value>{value})(?:{links})(?:{name})", re.IGNORECASE
-        )
+        self._before = re.compile(rf"(?<![A-Za-z0-9.\-])(?P<value>{value})(?:{links})(?:{name})", re.IGNORECASE)
 
     def find(self, shadow: str) -> Iterator[_Span]:
         # The name is sought first: it is rare, and everything else hangs on it.
@@ -391,7 +390,7 @@ _LOOKS_HARMLESS: Final = re.compile(
 
 
 def _is_password(value: str, strong: bool) -> bool:
-    if value.startswith("[") or len(value) < 3:
+    if len(value) < 3 or _TOKEN.match(value):
         return False
     has_digit = any("0" <= character <= "9" for character in value)
     if strong:
@@ -480,15 +479,16 @@ _NAMED: Final = (
     _NamedSecret(
         PASSWORD,
         rf"密[码碼]|口令|{_NOT_IN_WORD}(?:passwords?|pass word|passwd|pswd|pwd|pass ?codes?|pass ?phrases?|pass(?=\s*[:=])|pw(?=\s*[:=])){_ENDS}",
-        # A quotation mark belongs to it only within a word: at its end it closes the quotation, or the JSON string.
-        r"(?>(?:[!#-&(-\[\]-~¡-ɏ]|[\"'](?=[A-Za-z0-9])){3,64})",
+        # A quotation mark belongs to it only within: at its end it closes the quotation, or the JSON string; and a
+        # backslash only where it cannot be a JSON escape.
+        r"(?>(?:[!#-&(-\[\]-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])|\\(?=(?-i:[ac-eg-mo-qsv-zA-Z0-9!@#$%^&*_]))){3,200})",
         _is_password,
     ),
     _NamedSecret(
-        # A password or code read out in Chinese numerals, or a second one after "or": told apart by digits alone.
+        # "It is abc123 or abc456": the second one is named by the first.
         PASSWORD,
         rf"\[password\][ ]{{0,2}}(?:或者?|{_NOT_IN_WORD}or{_ENDS})",
-        r"(?>[!#-&(-\[\]-~]{4,64})",
+        r"(?>[!#-&(-\[\]-~]{4,200})",
         _is_password,
     ),
 )
@@ -501,9 +501,23 @@ def _kind_named_by(key: str) -> str | None:
     return next((rule.kind for rule in _NAMED if rule.name.fullmatch(words)), None)
 
 
-# Neither a digit nor a syllable of a name: nothing to look for. Most messages end here.
-_MAY_HOLD_A_SECRET: Final = re.compile(
-    "[0-9" + "".join(map(chr, (code for code, form in _SPOKEN.items() if form.isdigit()))) + "]"
-    "|密|碼|码|口令|pass|pwd|pswd|ｐ|Ｐ|pw[ ]*[:=]",
-    re.IGNORECASE,
+# Most messages hold neither a digit nor a password's name, and end here.
+_DIGITS_AND_WIDE_LETTERS: Final = frozenset(
+    [*"0123456789", *(chr(code) for code, form in _PLAIN.items() if form.isdigit() or form.isalpha())]
 )
+
+
+def _may_hold_a_secret(text: str) -> bool:
+    if not _DIGITS_AND_WIDE_LETTERS.isdisjoint(text):
+        return True
+    # Without a digit only a password can be told. The names that these stand for: see `_NAMED`.
+    lower = text.lower()
+    return (
+        "密" in lower
+        or "口令" in lower
+        or "pass" in lower
+        or "pwd" in lower
+        or "pswd" in lower
+        or "pw" in lower
+        or _CHINESE_NUMBER.search(text) is not None
+    )
