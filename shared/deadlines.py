@@ -44,9 +44,9 @@ def deadlines_table(metadata: MetaData, name: str = "deadlines") -> Table:
         Column("kind", Text, nullable=False),
         Column("subject", UuidType, nullable=False),  # what it is about, e.g. the clock or the notification
         Column("due_at", DateTime(timezone=True), nullable=False),
-    # The earliest time it could fire: a promise that was already due when it was written is not the engine's lateness.
-    # A lease leaves it alone.
-    Column("planned_at", DateTime(timezone=True), nullable=False),
+        # The earliest time it could fire: a promise that was due before it was written is not the engine's lateness.
+        # A lease leaves it alone.
+        Column("planned_at", DateTime(timezone=True), nullable=False),
         Column("attempt", Integer, nullable=False, server_default="0"),
         Index(None, "due_at"),
     )
@@ -54,8 +54,8 @@ def deadlines_table(metadata: MetaData, name: str = "deadlines") -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`due_at`: when it is to fire; of a claimed one: when it could first have fired, i.e. not before it was written, so
-    that `lateness_seconds` is this engine's own. `attempt`: leases taken so far.
+    """`due_at`: when it is to fire; of a claimed one: when it could first have fired, i.e. not before it was written,
+    so that `lateness_seconds` is this engine's own. `attempt`: leases taken so far.
     """
 
     id: uuid.UUID
@@ -123,8 +123,8 @@ class Deadlines:
         """Claim what is due for `lease_seconds`, earliest first; `attempt` counts this lease."""
         rows = await connection.execute(
             text(
-                f"UPDATE {self.name} SET due_at = :until, attempt = attempt + 1 WHERE id IN (SELECT id FROM {self.name} "  # noqa: S608
-                "WHERE due_at <= :now ORDER BY due_at LIMIT :n FOR UPDATE SKIP LOCKED) "
+                f"UPDATE {self.name} SET due_at = :until, attempt = attempt + 1 "  # noqa: S608
+                f"WHERE id IN (SELECT id FROM {self.name} WHERE due_at <= :now ORDER BY due_at LIMIT :n FOR UPDATE SKIP LOCKED) "
                 "RETURNING id, kind, subject, planned_at, attempt"
             ),
             {"now": now, "until": now + timedelta(seconds=lease_seconds), "n": limit},

@@ -12,8 +12,7 @@ What can go wrong, and what happens then:
 | the handler fails on record after record | a bad deploy (`FailureBudget`): the consumer pauses, nothing is moved |
 | the dead letter cannot be published | nothing of the batch is committed |
 
-A paused consumer takes the same records up again after a while: nothing is moved to dead letters for a dependency's sake.
-FastStream sees one call per batch with NACK_ON_ERROR: returning commits the whole batch, raising seeks back to its
+A paused consumer takes the same records up again after a while; no outage moves a record to dead letters. FastStream sees one call per batch with NACK_ON_ERROR: returning commits the whole batch, raising seeks back to its
 start. Its middlewares cannot split a batch, so this wraps the handler instead of being one (ADR 0003).
 """
 
@@ -59,7 +58,7 @@ _PASSING_SQLSTATES: Final = ("08", "40", "53", "55", "57")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A record that the handler cannot accept, ever: it goes to dead.letters with this reason. No values in `detail`."""
+    """A record that the handler cannot accept, ever: it goes to dead.letters. No values in `detail`."""
 
     received: Received[Any]
     detail: str
@@ -258,8 +257,8 @@ class Subscription:
         logger.error("%s: the handler failed on %s alone: %s", self.group, received.origin, _summary(error))
         if not self._budget.spend():
             raise _BadDeploy(
-                f"the handler fails on record after record, last on {received.origin}: {_summary(error)}; roll back or fix it, "
-                "the records are kept until then"
+                f"the handler fails on record after record, last on {received.origin}: {_summary(error)}; "
+                "roll back or fix it, the records are kept until then"
             )
         return [_GivenUp(received.origin, DeadLetterReason.HANDLER_FAILED, _summary(error), _head(error))]
 

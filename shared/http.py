@@ -132,7 +132,7 @@ def same_secret(left: str, right: str) -> bool:
 
 
 def bearer_token(request: Request) -> str:
-    """The token of the request, from `Authorization: Bearer` or `X-API-Key`. Raises a 401 Problem when there is none."""
+    """The request's token, from `Authorization: Bearer` or `X-API-Key`. Raises a 401 Problem when there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()

@@ -1,12 +1,12 @@
 """Secrets are cut here before anything is stored, published or logged.
 
-What is a secret: card numbers, card verification values, passwords, PINs, verification codes, resident identity numbers,
-passport numbers, bank account numbers. What stays: order numbers, amounts, phone numbers, dates, and talk about a
-password that does not tell it.
+What is a secret: card numbers, card verification values, passwords, PINs, verification codes, resident identity
+numbers, passport numbers, bank account numbers. What stays: order numbers, amounts, phone numbers, dates, and talk
+about a password that does not tell it.
 
-How it works. A *shadow* of the text, character for character as long as the text, writes every digit, letter, space, dash
-and quotation mark in its ASCII form, so that one set of rules reads `４１１１`, `4111` and `四一一一`; what a rule finds in
-the shadow is cut out of the text. There are two families of rules:
+How it works. A *shadow* of the text, character for character as long as the text, writes every digit, letter, space,
+dash and quotation mark in its ASCII form, so that one set of rules reads `４１１１`, `4111` and `四一一一`; what a rule
+finds in the shadow is cut out of the text. There are two families of rules:
 
 - numbers that prove themselves by a checksum (`_unnamed`): cards, identity numbers, IBANs;
 - values that the customer names (`_NAMED`): a name, some words that may stand between, a value; or the other way round.
@@ -29,7 +29,7 @@ from stdnum.iso7064 import mod_11_2
 
 CARD: Final = "card"
 CVV: Final = "cvv"
-PASSWORD: Final = "password"
+PASSWORD: Final = "password"  # noqa: S105 - the name of a kind
 PIN: Final = "pin"
 CODE: Final = "code"
 IDENTITY: Final = "identity"
@@ -185,7 +185,7 @@ def _in_shadow(shadow: str) -> Iterator[_Span]:
 _CARD_DIGITS: Final = range(13, 20)
 _NUMBER_RUN: Final = re.compile(r"(?P<plus>\+ ?)?(?P<run>[0-9](?:[ .\-_/\n]{0,3}[0-9]){12,})")
 _GROUP: Final = re.compile(r"[0-9]+")
-# How cards are printed: 4-4-4-4, 4-4-4-4-3, American Express 4-6-5, Diners 4-6-4, UnionPay 6-13 and 6-4-4-4-1, in halves 8-8.
+# How cards are printed and typed: in fours; American Express 4-6-5, Diners 4-6-4; UnionPay 6-13; in halves 8-8.
 _PRINTED_GROUPS: Final = frozenset(
     {(4, 4, 4, 4), *((4, 4, 4, 4, rest) for rest in (1, 2, 3)), (4, 6, 5), (4, 6, 4), (6, 13), (6, 10), (8, 8)}
     | {(4, 4, 4, 1), (6, 4, 4, 4, 1), (6, 4, 4, 4)}
@@ -203,7 +203,8 @@ _IDENTITY: Final = re.compile(
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])")
 _ORDER_BEFORE: Final = re.compile(
     r"(?:订单|訂單|单号|單號|流水|运单|(?:交易|商户|凭证|工单|快递)(?:[单單]|编?[号號])|(?<![a-z])order(?![a-z])"
-    r"|(?<![a-z])(?:transaction|txn|trx|reference|ref|tracking|invoice|trade|ticket|case)(?= ?(?:num|no\b|no\.|id|code|#|:)))"
+    r"|(?<![a-z])(?:transaction|txn|trx|reference|ref|tracking|invoice|trade|ticket|case)"
+    r"(?= ?(?:num|no\b|no\.|id|code|#|:)))"
     r"(?:[ ]*(?:编?[号號][码碼]?|單|单|numbers?|num|no\.?|id|code|#|is|was|[:=\"'(]|是|为|為))*+[ ]*\Z",
     re.IGNORECASE,
 )
@@ -227,8 +228,8 @@ def _unnamed(shadow: str) -> Iterator[_Span]:
 def _cards_in(shadow: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
     """Spans of card numbers in a run of digits with separators.
 
-    One number in ten passes the Luhn check by chance, so not every stretch of every run may try its luck: only the whole
-    run, single groups, and stretches grouped as cards are printed.
+    One number in ten passes the Luhn check by chance, so not every stretch of every run may try its luck: only the
+    whole run, single groups, and stretches grouped as cards are printed.
     """
     start, end = run.span("run")
     text = run["run"]
@@ -257,7 +258,7 @@ def _cards_in(shadow: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
 
 
 def _is_something_else(shadow: str, left: int, right: int, digits: str, *, international: bool) -> bool:
-    """Whether a number that could be a card's by its checksum is by all appearances an order, a date, a phone, an id."""
+    """Whether a number that passes as a card's by its checksum is by all appearances an order, a date, a phone, an id."""
     return (
         (international and len(digits) <= 15)
         or _DATE_FIRST.match(digits) is not None
@@ -283,26 +284,30 @@ def _compact(written: str) -> str:
 # Words that may stand between a name and its value, or between a value and its name. They must not end in the middle of
 # a word, so that "is" does not open "isn't" and "new" does not open "new1".
 _FILLERS: Final = (
-    "(?:(?:number|num|no\\.?|code|value|for|to|the|my|your|our|his|her|this|that|account|wallet|app|login|log ?in|card|bank|i|we"
-    "|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|which|here|sent|received|got|by|sms"
-    "|text|in)(?![A-Za-z0-9'])"
-    "|就|应该|應該|现在|現在|好像|一直|1直|都|我|你|您|设置|設置|设|設|改|的|了|[号號]|[码碼]|刚才?|收到|发来|发|分别|明明|确实|还|也|目前"
-    "|原来|原本|以前|之前|记得|填|输入|输|用|写|这个|這個|这|如下|尾|\\\\?[\"')#]|~)"
+    "(?:(?:number|num|no\\.?|code|value|for|to|the|my|your|our|his|her|this|that|account|wallet|app|login|log ?in|card|bank"
+    "|i|we|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|which|here|sent"
+    "|received|got|by|sms|text|in)(?![A-Za-z0-9'])"
+    "|就|应该|應該|现在|現在|好像|一直|1直|都|我|你|您|设置|設置|设|設|改|的|了|[号號]|[码碼]|刚才?|收到|发来|发|分别|明明"
+    "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|这个|這個|这|如下|尾|\\\\?[\"')#]|~)"
 )
 _LINKS: Final = "(?:(?:is|was|are|were|be|equals)(?![A-Za-z0-9'])|[:=]|[\\-=]?>|是|为|為|成|叫|即)"
 _BETWEEN: Final = rf"(?:[ ]{{0,3}}(?:{_FILLERS}|(?P<strong>{_LINKS})))*+"
 _OPENING: Final = rf"(?!\s*\[(?:{'|'.join(KINDS)})\])(?(strong)\s{{0,4}}|[ ]{{0,4}})(?:\\?[\"'(<])?\s?"
 _OWNER: Final = (
-    "(?:(?:my|your|the|our|his|her|their|new|old|current|login|log-?in|payment|card|bank|account|wallet|app|a|an|for|this|google|sms)"
-    "(?![A-Za-z0-9'])"
+    "(?:(?:my|your|the|our|his|her|their|new|old|current|login|log-?in|payment|card|bank|account|wallet|app|a|an|for|this"
+    "|google|sms)(?![A-Za-z0-9'])"
     "|我们?|你|您|他|她|的|本次|这次|新|旧|原|登[录陆]|支付宝|支付|交易|银行卡?|取款|短信|手机|动态|微信|钱包|账[号户]|帐[号户]|卡)"
 )
-_BACK_LINK: Final = rf"\\?[\"')]?[ ]{{0,3}}(?:就|才|这)?(?:(?:is|was|are|as)(?![A-Za-z0-9'])|是|为|為|当作?|當作?|作为|做|=)(?:[ ]{{0,3}}{_OWNER})*+[ ]{{0,3}}"
+_BACK_LINK: Final = (
+    r"\\?[\"')]?[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as)(?![A-Za-z0-9'])|是|为|為|当作?|當作?|作为|做|=)"
+    rf"(?:[ ]{{0,3}}{_OWNER})*+[ ]{{0,3}}"
+)
 _BRACKETED_LINK: Final = rf"[ ]{{0,3}}\((?:{_OWNER})*+"
 # "6位", "3 times", "500元": a number with a unit is no secret.
 _NO_UNIT: Final = (
-    r"(?![ ]{0,2}(?:[位次天秒年月元块塊条條张岁%]|分钟|小时|多[位次]|人民币|美元|(?:times?|digits?|char|minutes?|mins?|seconds?|secs?"
-    r"|hours?|days?|weeks?|months?|years?|yuan|rmb|cny|usd|dollars?|euros?|letters?|attempts?)(?![A-Za-z])))"
+    r"(?![ ]{0,2}(?:[位次天秒年月元块塊条條张岁%]|分钟|小时|多[位次]|人民币|美元"
+    r"|(?:times?|digits?|char|minutes?|mins?|seconds?|secs?|hours?|days?|weeks?|months?|years?|yuan|rmb|cny|usd|dollars?"
+    r"|euros?|letters?|attempts?)(?![A-Za-z])))"
 )
 
 
@@ -363,19 +368,21 @@ _TRAILING: Final = ".,;:?)]}>'\"。"
 # What follows "my password is" without telling it.
 _TALK: Final = frozenset(
     """
-    a about above accepted active again all already also always an and another any asked at available bad because been before
-    being below best better both broken but by can cannot case changed clear closed common complex compromised correct
-    correctly cut dead definitely different difficult disabled done down due easy either empty enough error even ever exact
-    exactly expired failing false fine for forgot forgotten from frozen gone good hacked hard has have here hidden how
-    impossible in incorrect ineffective insecure insufficient invalid it its just known late less like long lost lower main
-    many mandatory missing mixed more my necessary needed never new next no none nor not nothing now null off often ok okay
-    old on once one only open or our out over please possible private problem protected public random really recorded
-    refused rejected required reset right safe same saved secret secure seen sent set short should shown simple since slow
-    so some soon still stolen strange strong stuck such sure taken temporary terrible that the their there these they this
-    to too totally true typed undefined unknown unsafe unsure up updated used useless useful user users using usual valid
-    very visible was weak weird what when where whether which who why will with without working wrong yes yet you your
-    field box page option reset button change manager screen password pin code email mail phone number account
-    """.split()
+    a about above accepted account active again all already also always an and another any asked at available
+    bad because been before being below best better both box broken but button by can cannot case change changed
+    clear closed code common complex compromised correct correctly cut dead definitely different difficult
+    disabled done down due easy either email empty enough error even ever exact exactly expired failing false
+    field fine for forgot forgotten from frozen gone good hacked hard has have here hidden how impossible in
+    incorrect ineffective insecure insufficient invalid it its just known late less like long lost lower mail
+    main manager mandatory many missing mixed more my necessary needed never new next no none nor not nothing
+    now null number off often ok okay old on once one only open option or our out over page password phone pin
+    please possible private problem protected public random really recorded refused rejected required reset
+    right safe same saved screen secret secure seen sent set short should shown simple since slow so some soon
+    still stolen strange strong stuck such sure taken temporary terrible that the their there these they this to
+    too totally true typed undefined unknown unsafe unsure up updated used useful useless user users using usual
+    valid very visible was weak weird what when where whether which who why will with without working wrong yes
+    yet you your
+    """.split()  # noqa: SIM905 - readable as a text, not as 190 quoted literals
 )
 _TALK_ENDING: Final = ("ed", "ing", "ly", "n't", "able", "ible")
 _LOOKS_HARMLESS: Final = re.compile(
@@ -430,7 +437,8 @@ _NAMED: Final = (
     _NamedSecret(
         IDENTITY,
         rf"身份[证證]{_NUMBER_WORD}|[证證]件{_NUMBER_WORD}"
-        rf"|{_NOT_IN_WORD}(?:(?:identity|national|resident|citizen)(?: id)?(?: card)?|id card|my id){_NUMBER_WORD}{_ENDS}",
+        rf"|{_NOT_IN_WORD}(?:(?:identity|national|resident|citizen)(?: id)?(?: card)?|id card|my id){_NUMBER_WORD}"
+        rf"{_ENDS}",
         r"(?:[0-9](?:[ \-]?[0-9]){16}[ \-]?[0-9Xx]|[0-9]{15})(?![0-9A-Za-z])",
     ),
     _NamedSecret(
@@ -478,7 +486,8 @@ _NAMED: Final = (
     ),
     _NamedSecret(
         PASSWORD,
-        rf"密[码碼]|口令|{_NOT_IN_WORD}(?:passwords?|pass word|passwd|pswd|pwd|pass ?codes?|pass ?phrases?|pass(?=\s*[:=])|pw(?=\s*[:=])){_ENDS}",
+        rf"密[码碼]|口令|{_NOT_IN_WORD}(?:passwords?|pass word|passwd|pswd|pwd|pass ?codes?|pass ?phrases?"
+        rf"|pass(?=\s*[:=])|pw(?=\s*[:=])){_ENDS}",
         # A quotation mark belongs to it only within: at its end it closes the quotation, or the JSON string; and a
         # backslash only where it cannot be a JSON escape.
         r"(?>(?:[!#-&(-\[\]-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])|\\(?=(?-i:[ac-eg-mo-qsv-zA-Z0-9!@#$%^&*_]))){3,200})",
