@@ -124,7 +124,8 @@ class Deadlines:
         rows = await connection.execute(
             text(
                 f"UPDATE {self.name} SET due_at = :until, attempt = attempt + 1 "  # noqa: S608
-                f"WHERE id IN (SELECT id FROM {self.name} WHERE due_at <= :now ORDER BY due_at LIMIT :n FOR UPDATE SKIP LOCKED) "
+                f"WHERE id IN (SELECT id FROM {self.name} WHERE due_at <= :now "
+                "ORDER BY due_at LIMIT :n FOR UPDATE SKIP LOCKED) "
                 "RETURNING id, kind, subject, planned_at, attempt"
             ),
             {"now": now, "until": now + timedelta(seconds=lease_seconds), "n": limit},

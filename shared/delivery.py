@@ -12,8 +12,9 @@ What can go wrong, and what happens then:
 | the handler fails on record after record | a bad deploy (`FailureBudget`): the consumer pauses, nothing is moved |
 | the dead letter cannot be published | nothing of the batch is committed |
 
-A paused consumer takes the same records up again after a while; no outage moves a record to dead letters. FastStream sees one call per batch with NACK_ON_ERROR: returning commits the whole batch, raising seeks back to its
-start. Its middlewares cannot split a batch, so this wraps the handler instead of being one (ADR 0003).
+A paused consumer takes the same records up again after a while; no outage moves a record to dead letters. FastStream
+sees one call per batch with NACK_ON_ERROR: returning commits the whole batch, raising seeks back to its start. Its
+middlewares cannot split a batch, so this wraps the handler instead of being one (ADR 0003).
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ def document_of(service: str) -> str:
     )
     for server in generated["servers"].values():
         server["host"] = "kafka:9092"
-    return yaml.safe_dump(generated, sort_keys=True, allow_unicode=True, width=120)
+    document: str = yaml.safe_dump(generated, sort_keys=True, allow_unicode=True, width=120)
+    return document
 
 
 def check() -> list[str]:

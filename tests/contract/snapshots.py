@@ -1,7 +1,8 @@
 """Committed contracts: one JSON Schema and one golden record per event version.
 
-A committed schema never changes: a changed event gets a new version (a new `TYPE` ending in the next number), and the old one
-stays as long as anybody may still send it. `make check` calls `check`; `make contracts` calls `write`, which only adds files.
+A committed schema never changes: a changed event gets a new version (a new `TYPE` ending in the next number), and the
+old one stays as long as anybody may still send it. `make check` calls `check`; `make contracts` calls `write`, which
+only adds files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ SCHEMAS = DIRECTORY / "schemas"
 GOLDEN = DIRECTORY / "golden"
 
 WHAT_TO_DO = (
-    "give the event a new version (a new class whose TYPE ends in the next number, carried by the topic beside the old one), "
+    "give the event a new version (a new class whose TYPE ends in the next number, carried by the topic beside the old), "
     "add a golden record under tests/contract/golden/, and run `make contracts`; "
     "a committed schema is never edited: consumers that run today were built against it"
 )
@@ -50,7 +51,7 @@ def text_of(schema: dict[str, Any]) -> str:
 
 def check(registry: dict[str, type[Event]] = REGISTRY, schemas: Path = SCHEMAS, golden: Path = GOLDEN) -> list[str]:
     """What is wrong, each with what to do; empty when the code and the committed contracts agree."""
-    problems = []
+    problems: list[str] = []
     for name, model in registry.items():
         path = schemas / f"{name}.schema.json"
         if not path.exists():
@@ -59,12 +60,12 @@ def check(registry: dict[str, type[Event]] = REGISTRY, schemas: Path = SCHEMAS, 
             problems.append(f"{name}: the schema of {model.__name__} has changed under the same version: {WHAT_TO_DO}")
         if not (golden / f"{name}.json").exists():
             problems.append(f"{name}: no golden record {name}.json in tests/contract/golden/: write one by hand")
-    for path in sorted(schemas.glob("*.schema.json")):
-        if path.name.removesuffix(".schema.json") not in registry:
-            problems.append(
-                f"{path.name}: no event of this type any more: producers of yesterday may still send it; keep the class, "
-                "or delete its schema and golden record once the topic's retention has passed"
-            )
+    problems += [
+        f"{path.name}: no event of this type any more: producers of yesterday may still send it; keep the class, "
+        "or delete its schema and golden record once the topic's retention has passed"
+        for path in sorted(schemas.glob("*.schema.json"))
+        if path.name.removesuffix(".schema.json") not in registry
+    ]
     return problems
 
 
