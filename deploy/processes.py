@@ -278,7 +278,7 @@ def _end(process: psutil.Process, stop_signal: signal.Signals, timeout_seconds: 
 
 
 def _kill_tree(process: psutil.Process) -> None:
-    """kill -9 a process and its children, and wait until all are gone. Not by group: PostgreSQL's children leave theirs."""
+    """kill -9 a process and its children, until all are gone. Not by group: PostgreSQL's children leave theirs."""
     family = [process]
     with contextlib.suppress(psutil.NoSuchProcess):
         family += process.children(recursive=True)

@@ -1,0 +1,1 @@
+"""Apache Kafka itself, run from its own jars: no Docker."""
