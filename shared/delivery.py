@@ -102,16 +102,17 @@ def is_passing(error: BaseException) -> bool:
 class FailureBudget:
     """How many records may still be moved to dead.letters because the handler failed on them.
 
-    Starts with `most`; every `per_success` records handled earn one back. A deploy that fails on everything spends it
-    and stops.
+    Starts with `start`; every `per_success` records handled earn one more, up to `most`. So one record in twenty may be
+    bad in the long run, and a deploy that fails on everything stops after a handful.
     """
 
-    most: int = 5
-    per_success: int = 100
+    start: int = 5
+    most: int = 50
+    per_success: int = 20
     _left: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._left = self.most
+        self._left = self.start
 
     def earn(self, records: int) -> None:
         self._left = min(self.most, self._left + records / self.per_success)

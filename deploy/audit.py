@@ -1,0 +1,216 @@
+"""Counts, from the topics and the database, what became of every record that was sent: nothing lost, nothing doubled.
+
+A record sent to `channel.messages` is accounted for when its message is on `tickets.messages`, or a dead letter names
+the record's own coordinates. An accepted message is accounted for when a `TicketRouted` names it as its cause. What is
+not accounted for is lost; what is accounted for twice is doubled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from shared import topics
+from shared.cloudevents import InvalidRecord, decode
+from shared.events import (
+    ChannelMessage,
+    DeadLetter,
+    NotificationOutcome,
+    NotificationStatus,
+    PeakEvent,
+    SlaEvent,
+    SlaKind,
+    TicketMessage,
+    TicketRouted,
+)
+from shared.settings import CommonSettings
+
+
+async def read_all(settings: CommonSettings, names: Iterable[str]) -> dict[str, list[ConsumerRecord[bytes, bytes]]]:
+    """Every record of these topics up to their ends as of now, without a consumer group."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    found: dict[str, list[ConsumerRecord[bytes, bytes]]] = {name: [] for name in names}
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(name, part) for name in found for part in await _partitions(consumer, name)]
+        ends = await consumer.end_offsets(partitions)
+        begins = await consumer.beginning_offsets(partitions)
+        open_ones = {partition for partition in partitions if ends[partition] > begins[partition]}
+        consumer.assign(sorted(open_ones))
+        for partition in open_ones:
+            consumer.seek(partition, begins[partition])
+        while open_ones:
+            for partition, records in (await consumer.getmany(timeout_ms=500, max_records=5000)).items():
+                found[partition.topic] += [record for record in records if record.offset < ends[partition]]
+            for partition in list(open_ones):
+                if await consumer.position(partition) >= ends[partition]:
+                    open_ones.discard(partition)
+                    consumer.pause(partition)
+    finally:
+        await consumer.stop()
+    return found
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    await consumer.topics()  # loads the metadata of topics that nobody subscribed to
+    return consumer.partitions_for_topic(topic) or set()
+
+
+@dataclass
+class Audit:
+    """What the topics and the database say. `lost_detail` and `doubled_detail` name the first few cases."""
+
+    messages: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    tickets: int = 0
+    routed: int = 0
+    by_queue: dict[str, int] = field(default_factory=dict)
+    by_priority: dict[str, int] = field(default_factory=dict)
+    warnings: int = 0
+    breaches: int = 0
+    delivered: int = 0
+    failed: int = 0
+    pending: int = 0
+    lost: int = 0
+    doubled: int = 0
+    max_lateness_ms: int = 0
+    lost_detail: list[str] = field(default_factory=list)
+    doubled_detail: list[str] = field(default_factory=list)
+    latest: dict[str, TicketRouted] = field(default_factory=dict)
+    sla: list[SlaEvent] = field(default_factory=list)
+    peaks: list[PeakEvent] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+
+    def lose(self, what: str) -> None:
+        self.lost += 1
+        self.lost_detail.append(what)
+
+    def double(self, what: str, times: int) -> None:
+        if times > 1:
+            self.doubled += times - 1
+            self.doubled_detail.append(f"{what}: {times} times")
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that was sent has become something."""
+        return not self.lost and not self.pending
+
+
+async def audit(settings: CommonSettings) -> Audit:
+    """Read all topics and the services' tables."""
+    records = await read_all(settings, [topic.name for topic in topics.ALL])
+    result = Audit(messages=len(records[topics.CHANNEL_MESSAGES.name]))
+    result.dead = [_event(record, DeadLetter) for record in records[topics.DEAD_LETTERS.name]]
+    messages: list[TicketMessage] = [_event(record, TicketMessage) for record in records[topics.TICKETS_MESSAGES.name]]
+    _account_for_sent(result, records[topics.CHANNEL_MESSAGES.name], messages)
+    _account_for_accepted(result, messages, [record for topic in topics.QUEUES for record in records[topic.name]])
+    await _compare_with_tables(result, settings, messages)
+    _count_promises(result, [_event(record, SlaEvent) for record in records[topics.SLA_EVENTS.name]])
+    _count_notifications(
+        result, [_event(record, NotificationOutcome) for record in records[topics.NOTIFICATIONS_OUTCOMES.name]]
+    )
+    result.peaks = [_event(record, PeakEvent) for record in records[topics.PEAKS_EVENTS.name]]
+    return result
+
+
+def _event(record: ConsumerRecord[bytes, bytes], model: type[Any]) -> Any:
+    return decode(record, (model,)).event
+
+
+def _account_for_sent(result: Audit, sent: list[ConsumerRecord[bytes, bytes]], messages: list[TicketMessage]) -> None:
+    by_message = Counter((item.brand, item.channel, item.message_id) for item in messages)
+    dead = Counter((item.topic, item.partition, item.offset) for item in result.dead)
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for record in sent:
+        place = f"{record.topic}[{record.partition}]@{record.offset}"
+        rejected = dead[record.topic, record.partition, record.offset]
+        result.double(f"dead letter of {place}", rejected)
+        if rejected:
+            result.rejected += 1
+            continue
+        try:
+            message: ChannelMessage = decode(record, topics.CHANNEL_MESSAGES.carries).event
+        except InvalidRecord:
+            result.lose(f"{place} is bad and has no dead letter")
+            continue
+        identity = (message.brand, message.channel, message.message_id)
+        seen[identity] += 1
+        if seen[identity] > 1:
+            result.duplicates += 1
+        elif not by_message[identity]:
+            result.lose(f"{place} ({'/'.join(identity)}) is on no ticket")
+    for identity, times in by_message.items():
+        result.double(f"message {'/'.join(identity)} on {topics.TICKETS_MESSAGES.name}", times)
+    tickets_of: dict[tuple[str, str, str], set[str]] = {}
+    for item in messages:
+        tickets_of.setdefault((item.brand, item.channel, item.message_id), set()).add(str(item.ticket_id))
+    for identity, tickets in tickets_of.items():
+        result.double(f"tickets of message {'/'.join(identity)}", len(tickets))
+    result.accepted = len(by_message)
+    result.tickets = len({item.ticket_id for item in messages})
+
+
+def _account_for_accepted(
+    result: Audit, messages: list[TicketMessage], queue_records: list[ConsumerRecord[bytes, bytes]]
+) -> None:
+    events = [decode(record, topics.QUEUES[0].carries).event for record in queue_records]
+    routed = [event for event in events if isinstance(event, TicketRouted)]
+    by_cause = Counter(event.cause_id for event in routed)
+    for message in messages:
+        if not by_cause[message.event_id]:
+            result.lose(f"message {message.brand}/{message.channel}/{message.message_id} was routed nowhere")
+    for cause, times in by_cause.items():
+        result.double(f"routing caused by {cause}", times)
+    result.routed = len({message.event_id for message in messages} & set(by_cause))
+    for event in routed:
+        known = result.latest.get(str(event.ticket_id))
+        if known is None or known.revision < event.revision:
+            result.latest[str(event.ticket_id)] = event
+    result.by_queue = dict(sorted(Counter(event.queue.value for event in result.latest.values()).items()))
+    result.by_priority = dict(sorted(Counter(event.priority.value for event in result.latest.values()).items()))
+
+
+async def _compare_with_tables(result: Audit, settings: CommonSettings, messages: list[TicketMessage]) -> None:
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    try:
+        stored = await connection.fetch("SELECT brand, channel, message_id, ticket_id FROM intake.messages")
+        result.pending = await connection.fetchval(
+            "SELECT (SELECT count(*) FROM intake.outbox) + (SELECT count(*) FROM sla_timer.outbox) "
+            "+ (SELECT count(*) FROM notifier.outbox) + (SELECT count(*) FROM desk.outbox)"
+        )
+    finally:
+        await connection.close()
+    published = {(item.brand, item.channel.value, item.message_id): str(item.ticket_id) for item in messages}
+    for row in stored:
+        stored_identity = (row["brand"], row["channel"], row["message_id"])
+        if published.get(stored_identity) != str(row["ticket_id"]):
+            result.lose(f"message {'/'.join(stored_identity)} is stored, but not published with its ticket")
+
+
+def _count_promises(result: Audit, events: list[SlaEvent]) -> None:
+    for (clock, kind, step), times in Counter((event.clock_id, event.kind, event.step) for event in events).items():
+        result.double(f"{kind} (step {step}) of clock {clock}", times)
+    breaches = Counter(event.clock_id for event in events if event.kind is SlaKind.BREACHED)
+    for clock, times in breaches.items():
+        result.double(f"breach of clock {clock}", times)
+    result.sla = events
+    result.warnings = sum(event.kind is SlaKind.WARNING for event in events)
+    result.breaches = len(breaches)
+    result.max_lateness_ms = max((event.lateness_ms or 0 for event in events), default=0)
+
+
+def _count_notifications(result: Audit, outcomes: list[NotificationOutcome]) -> None:
+    delivered = Counter(event.notification_id for event in outcomes if event.status is NotificationStatus.DELIVERED)
+    for notification, times in delivered.items():
+        result.double(f"delivery of notification {notification}", times)
+    result.delivered = len(delivered)
+    result.failed = len({event.notification_id for event in outcomes if event.status is NotificationStatus.GIVEN_UP})
