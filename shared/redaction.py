@@ -20,7 +20,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +35,7 @@ CODE: Final = "code"
 IDENTITY: Final = "identity"
 PASSPORT: Final = "passport"
 ACCOUNT: Final = "account"
-KINDS: Final = (CARD, IDENTITY, CVV, PIN, CODE, PASSPORT, ACCOUNT, PASSWORD)
+KINDS: Final = (IDENTITY, CARD, CVV, PIN, CODE, PASSPORT, ACCOUNT, PASSWORD)
 """In order of precedence: where two rules find the same characters, the first names them."""
 
 
@@ -50,8 +50,8 @@ class Redacted:
 def redact(text: str) -> Redacted:
     """`text` with every secret replaced by `[kind]`, e.g. `[card]`.
 
-    Pure, and idempotent: redacting what was redacted changes nothing. The replacement holds no quotation mark and no
-    backslash, so that redacting inside a JSON document leaves a JSON document.
+    Pure, and idempotent: redacting what was redacted changes nothing. No replacement holds or takes a
+    quotation mark or a backslash of JSON, so that redacting a string as it is written in JSON leaves it one.
     """
     if not _may_hold_a_secret(text):
         return Redacted(text)
@@ -140,8 +140,8 @@ _PLAIN: Final = {ord("\t"): " ", **_ascii_forms()}
 _SPOKEN: Final = {**_PLAIN, **_CHINESE_NUMERALS}
 
 
-_CHINESE_NUMBER: Final = re.compile(
-    r"[{0}](?:[ \-]?[0-9{0}]){{2}}|[0-9][ \-]?[{0}]".format("".join(map(chr, _CHINESE_NUMERALS)))
+_CHINESE_NUMBER: Final = re.compile(  # long enough for a secret, or the rest of one that is written in two ways
+    r"[{0}](?:\W{{0,3}}[0-9{0}]){{2}}|[0-9]\W{{0,3}}[{0}]".format("".join(map(chr, _CHINESE_NUMERALS)))
 )
 
 
@@ -191,6 +191,7 @@ _PRINTED_GROUPS: Final = frozenset(
     | {(4, 4, 4, 1), (6, 4, 4, 4, 1), (6, 4, 4, 4)}
 )
 _DATE_FIRST: Final = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
+_DATE_BEFORE: Final = re.compile(r"(?:19|20)[0-9]{2}([-/.])[0-9]{1,2}\1[0-9]{1,2}[ \n]+")
 _PHONE: Final = re.compile(r"(?:(?:00)?86)?1[3-9][0-9]{9}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _AFTER_CARD: Final = re.compile(
@@ -229,7 +230,7 @@ def _cards_in(shadow: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
     """Spans of card numbers in a run of digits with separators.
 
     One number in ten passes the Luhn check by chance, so not every stretch of every run may try its luck: only the
-    whole run, single groups, and stretches grouped as cards are printed.
+    whole run (but for a date before it), single groups, and stretches in equal groups or grouped as cards are printed.
     """
     start, end = run.span("run")
     text = run["run"]
@@ -237,12 +238,11 @@ def _cards_in(shadow: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
     separators = set(re.findall(r"[^0-9]", text))
     candidates: list[tuple[int, int]] = []
     if separators <= {" ", "-"} or len(separators) == 1:
-        candidates.append((start, end))
-    for first in range(len(groups)):
-        for after in range(first + 1, min(first + 5, len(groups)) + 1):
-            sizes = tuple(right - left for left, right in groups[first:after])
-            if sizes in _PRINTED_GROUPS or (len(sizes) == 1 and sizes[0] in _CARD_DIGITS):
-                candidates.append((groups[first][0], groups[after - 1][1]))
+        date = _DATE_BEFORE.match(text)
+        candidates += [(start, end), *([(start + date.end(), end)] if date else [])]
+    sizes = [right - left for left, right in groups]
+    for first, last in _stretches(sizes):
+        candidates.append((groups[first][0], groups[last][1]))
     candidates.sort(key=lambda span: span[0] - span[1])  # the longest first
     taken: list[tuple[int, int]] = []
     for left, right in candidates:
@@ -257,8 +257,24 @@ def _cards_in(shadow: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
         yield left, right
 
 
+def _stretches(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last index of each stretch of groups of digits that could be one card, by the groups' sizes."""
+    for first, size in enumerate(sizes):
+        for last in range(first, min(first + 5, len(sizes))):
+            if tuple(sizes[first : last + 1]) in _PRINTED_GROUPS or (last == first and size in _CARD_DIGITS):
+                yield first, last
+        if first == 0 or sizes[first - 1] != size:
+            last = first
+            while last + 1 < len(sizes) and sizes[last + 1] == size:
+                last += 1
+            if last > first:
+                yield first, last
+                if last + 1 < len(sizes) and sizes[last + 1] < size:
+                    yield first, last + 1
+
+
 def _is_something_else(shadow: str, left: int, right: int, digits: str, *, international: bool) -> bool:
-    """Whether a number that passes as a card's by its checksum is by all appearances an order, a date, a phone, an id."""
+    """Whether a number that passes as a card's by its checksum looks like an order, a date, a phone or an id."""
     return (
         (international and len(digits) <= 15)
         or _DATE_FIRST.match(digits) is not None
@@ -284,15 +300,15 @@ def _compact(written: str) -> str:
 # Words that may stand between a name and its value, or between a value and its name. They must not end in the middle of
 # a word, so that "is" does not open "isn't" and "new" does not open "new1".
 _FILLERS: Final = (
-    "(?:(?:number|num|no\\.?|code|value|for|to|the|my|your|our|his|her|this|that|account|wallet|app|login|log ?in|card|bank"
-    "|i|we|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|which|here|sent"
+    "(?:(?:number|num|no\\.?|code|value|for|to|the|my|your|our|his|her|this|that|account|wallet|app|login|log ?in|card"
+    "|bank|i|we|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|which|here|sent"
     "|received|got|by|sms|text|in)(?![A-Za-z0-9'])"
     "|就|应该|應該|现在|現在|好像|一直|1直|都|我|你|您|设置|設置|设|設|改|的|了|[号號]|[码碼]|刚才?|收到|发来|发|分别|明明"
     "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|这个|這個|这|如下|尾|\\\\?[\"')#]|~)"
 )
 _LINKS: Final = "(?:(?:is|was|are|were|be|equals)(?![A-Za-z0-9'])|[:=]|[\\-=]?>|是|为|為|成|叫|即)"
 _BETWEEN: Final = rf"(?:[ ]{{0,3}}(?:{_FILLERS}|(?P<strong>{_LINKS})))*+"
-_OPENING: Final = rf"(?!\s*\[(?:{'|'.join(KINDS)})\])(?(strong)\s{{0,4}}|[ ]{{0,4}})(?:\\?[\"'(<])?\s?"
+_OPENING: Final = rf"(?!\s*\[(?:{'|'.join(KINDS)})\])(?(strong)[\s,]{{0,4}}|[ ]{{0,4}})(?:\\?[\"'(<])?\s?"
 _OWNER: Final = (
     "(?:(?:my|your|the|our|his|her|their|new|old|current|login|log-?in|payment|card|bank|account|wallet|app|a|an|for|this"
     "|google|sms)(?![A-Za-z0-9'])"
@@ -300,13 +316,13 @@ _OWNER: Final = (
 )
 _BACK_LINK: Final = (
     r"\\?[\"')]?[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as)(?![A-Za-z0-9'])|是|为|為|当作?|當作?|作为|做|=)"
-    rf"(?:[ ]{{0,3}}{_OWNER})*+[ ]{{0,3}}"
+    rf"(?:[ ]{{0,3}}{_OWNER}){{0,6}}[ ]{{0,3}}"
 )
-_BRACKETED_LINK: Final = rf"[ ]{{0,3}}\((?:{_OWNER})*+"
+_BRACKETED_LINK: Final = rf"[ ]{{0,3}}\((?:{_OWNER}){{0,6}}"
 # "6位", "3 times", "500元": a number with a unit is no secret.
 _NO_UNIT: Final = (
     r"(?![ ]{0,2}(?:[位次天秒年月元块塊条條张岁%]|分钟|小时|多[位次]|人民币|美元"
-    r"|(?:times?|digits?|char|minutes?|mins?|seconds?|secs?|hours?|days?|weeks?|months?|years?|yuan|rmb|cny|usd|dollars?"
+    r"|(?:times?|digits?|char(?:acter)?s?|minutes?|mins?|seconds?|secs?|hours?|days?|weeks?|months?|years?|yuan|rmb|cny|usd|dollars?"
     r"|euros?|letters?|attempts?)(?![A-Za-z])))"
 )
 
@@ -401,10 +417,8 @@ def _is_password(value: str, strong: bool) -> bool:
         return False
     has_digit = any("0" <= character <= "9" for character in value)
     if strong:
-        word = value.strip("*!-").lower()
-        if not word:  # "password: ****"
-            return False
-        return has_digit or not (word in _TALK or word.endswith(_TALK_ENDING))
+        words = [stripped for word in value.lower().split() if (stripped := word.strip("*!-"))]  # "password: ****"
+        return has_digit or not all(word in _TALK or word.endswith(_TALK_ENDING) for word in words)
     return has_digit and len(value) >= 4 and not _LOOKS_HARMLESS.fullmatch(value)
 
 
@@ -490,7 +504,8 @@ _NAMED: Final = (
         rf"|pass(?=\s*[:=])|pw(?=\s*[:=])){_ENDS}",
         # A quotation mark belongs to it only within: at its end it closes the quotation, or the JSON string; and a
         # backslash only where it cannot be a JSON escape.
-        r"(?>(?:[!#-&(-\[\]-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])|\\(?=(?-i:[ac-eg-mo-qsv-zA-Z0-9!@#$%^&*_]))){3,200})",
+        r"(?<=\")[^\"\n\\]{3,64}(?=\\?\")|(?<=')[^'\"\n\\]{3,64}(?=')"
+        r"|(?>(?![,.;:?)])(?:[!#-&(-\[\]-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])|\\(?=(?-i:[ac-eg-mo-qsv-zA-Z0-9!@#$%^&*_]))){3,200})",
         _is_password,
     ),
     _NamedSecret(
