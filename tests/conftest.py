@@ -1,0 +1,137 @@
+"""Surroundings for every tier: the broker, PostgreSQL, a fresh database. Nothing starts unless a test asks for it.
+
+kafka          the session's broker, with all topics; use fresh ids and consumer groups, it is shared
+each_kafka     the same, once on Apache Kafka and once on the embedded broker
+own_broker     starts a broker of the test's own, to be killed or to have empty topics
+database       URL of a fresh, migrated database; one per test module
+new_database   makes further ones
+run_directory  where programs of this run keep their files
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from deploy.brokers import Broker, NoRealKafka
+from deploy.migrations import upgrade_all
+from deploy.processes import RUN_DIRECTORY
+from shared.admin import create_topics
+from tests.support import surroundings
+from tests.support.surroundings import BrokerChoice, Kafka, as_kafka, create_database, database_name, drop_database
+
+_NEED_A_BROKER = {"kafka", "embedded_kafka", "each_kafka", "own_broker"}
+_NEED_POSTGRES = {"database_server", "migrated_template", "database", "new_database"}
+
+
+@cache
+def _choice() -> BrokerChoice:
+    return BrokerChoice.make(RUN_DIRECTORY)
+
+
+def pytest_report_collectionfinish(items: Sequence[pytest.Item]) -> list[str]:
+    """Say on what the collected tests will run; nothing for tests that need neither broker nor database."""
+    needed = {name for item in items for name in getattr(item, "fixturenames", ())}
+    lines = []
+    if needed & _NEED_A_BROKER:
+        lines.append(f"broker: {_choice().report(RUN_DIRECTORY)}")
+    if needed & _NEED_POSTGRES:
+        lines.append(f"database: {surroundings.database_report()}")
+    return lines
+
+
+@pytest.fixture(scope="session")
+def run_directory() -> Iterator[Path]:
+    with surroundings.run_directory() as directory:
+        yield directory
+
+
+def _broker(directory: Path, *, embedded: bool = False) -> Broker:
+    try:
+        return _choice().broker(directory, embedded=embedded)
+    except NoRealKafka as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+async def kafka(run_directory: Path) -> AsyncIterator[Kafka]:
+    if given := _choice().given:
+        running = Kafka(given, "KAFKA_BOOTSTRAP_SERVERS", is_real=True)
+        await create_topics(running.settings)
+        yield running
+        return
+    with _broker(run_directory / "kafka") as broker:
+        running = as_kafka(broker)
+        await create_topics(running.settings)
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def embedded_kafka(run_directory: Path) -> AsyncIterator[Kafka]:
+    with _broker(run_directory / "embedded-kafka", embedded=True) as broker:
+        running = as_kafka(broker)
+        await create_topics(running.settings)
+        yield running
+
+
+@pytest.fixture(scope="session", params=["kafka", "embedded_kafka"], ids=["real", "embedded"])
+def each_kafka(request: pytest.FixtureRequest) -> Kafka:
+    """What a test asserts here holds on Apache Kafka and on the embedded broker, which so cannot drift."""
+    running = request.getfixturevalue(request.param)
+    assert isinstance(running, Kafka)
+    if request.param == "kafka" and not running.is_real:
+        pytest.skip(_choice().missing)
+    return running
+
+
+@pytest.fixture
+def own_broker(run_directory: Path) -> Iterator[Callable[..., Broker]]:
+    """`own_broker()` starts a broker like the session's, `own_broker(embedded=True)` the embedded one; no topics."""
+    with ExitStack() as started:
+
+        def start(*, embedded: bool = False) -> Broker:
+            directory = run_directory / "own-brokers" / uuid.uuid4().hex[:12]
+            return started.enter_context(_broker(directory, embedded=embedded))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def database_server(run_directory: Path) -> Iterator[str]:
+    """URL of the session's PostgreSQL, where databases can be made; tests use `database`."""
+    with surroundings.postgres(run_directory / "postgres") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def migrated_template(database_server: str) -> AsyncIterator[str]:
+    """Name of a database with every migration, to be copied: the migrations run once, each test gets what they made."""
+    url = await create_database(database_server)
+    await upgrade_all(url)
+    yield database_name(url)
+    await drop_database(database_server, url)
+
+
+@pytest.fixture(scope="module")
+async def database(database_server: str, migrated_template: str) -> AsyncIterator[str]:
+    url = await create_database(database_server, template=migrated_template)
+    yield url
+    await drop_database(database_server, url)
+
+
+@pytest.fixture
+async def new_database(database_server: str, migrated_template: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    made: list[str] = []
+
+    async def make() -> str:
+        made.append(await create_database(database_server, template=migrated_template))
+        return made[-1]
+
+    yield make
+    for url in made:
+        await drop_database(database_server, url)
