@@ -42,7 +42,8 @@ def docker_unavailable_reason() -> str | None:
     except subprocess.TimeoutExpired:
         return f"the Docker engine did not answer within {_PING_TIMEOUT_SECONDS:g} s"
     if result.returncode:
-        return f"no Docker engine answers ({result.stderr.strip().splitlines()[-1]})"
+        last_line = result.stderr.strip().splitlines()[-1]
+        return last_line if last_line.startswith("ModuleNotFoundError") else "no Docker engine answers"
     return None
 
 

@@ -1,0 +1,67 @@
+# Every command a person needs. `make` alone lists them.
+# Recipes use relative paths and `python -m` only, so that a checkout works from any path, spaces included.
+
+PYTHON := .venv/bin/python
+LOCK := requirements-dev.lock
+INSTALLED := .venv/installed.lock
+# `make test ARGS="-k threading -x"` hands further arguments to pytest.
+ARGS ?=
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-integration test-browser chaos check format contracts bench migrate lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+
+setup: ## Make .venv and install what the lock file names (a no-op when that is done)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && cmp -s $(LOCK) $(INSTALLED) \
+		|| sh deploy/setup.sh $(LOCK) $(INSTALLED)
+
+demo: setup ## Run all of it here, without Docker: ONCE=1 ends by itself, MESSAGES=file.jsonl, BROKER=kafka for Apache Kafka
+	@ONCE="$(ONCE)" MESSAGES="$(MESSAGES)" BROKER="$(BROKER)" $(PYTHON) -m deploy.demo
+
+test: setup ## All tests: unit, property, contract, integration, browser, chaos
+	@$(PYTHON) -m pytest $(ARGS)
+
+test-unit: setup ## Tests that need nothing but Python: seconds
+	@$(PYTHON) -m pytest tests/unit tests/property tests/contract $(ARGS)
+
+test-integration: setup ## Services on a broker and PostgreSQL; the first lines say on which
+	@$(PYTHON) -m pytest tests/integration $(ARGS)
+
+test-browser: setup ## The desk's pages in Chromium
+	@$(PYTHON) -m pytest tests/browser $(ARGS)
+
+chaos: setup ## Services and brokers killed in mid-work: nothing lost, nothing doubled
+	@$(PYTHON) -m pytest tests/chaos $(ARGS)
+
+check: setup ## What a change must pass besides tests: style, types, imports, contracts, migrations
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@$(PYTHON) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
+	@$(PYTHON) -m tests.contract check
+	@$(PYTHON) -m deploy.migrations check
+
+format: setup ## Write the code in the project's style
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+contracts: setup ## Write schemas, golden examples and AsyncAPI documents anew after a wanted change
+	@$(PYTHON) -m tests.contract write
+
+bench: setup ## Measure, each figure beside its baseline; ONLY=name measures one
+	@ONLY="$(ONLY)" $(PYTHON) -m benchmarks
+
+migrate: setup ## Bring the schemas of DATABASE_URL to their heads and make missing topics on KAFKA_BOOTSTRAP_SERVERS
+	@$(PYTHON) -m deploy.migrations upgrade
+	@$(PYTHON) -m shared.admin
+
+lock: setup ## Pin dependencies after a change of pyproject.toml; UPGRADE=1 also takes newer versions
+	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)
+
+clean: ## Remove what runs left behind (.run and caches); .venv stays
+	@test ! -x $(PYTHON) || $(PYTHON) -c 'from deploy.processes import *; end_leftovers(RUN_DIRECTORY)'
+	@rm -rf .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -type d -prune -exec rm -rf {} +
