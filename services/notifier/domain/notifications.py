@@ -1,0 +1,348 @@
+"""What notifications follow from which event. Ids are derived: the same event makes the same notification."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from services.notifier.domain.outputs import (
+    Outputs,
+    Route,
+    customer_route,
+    is_automatic_sender,
+    lead_routes,
+)
+from services.notifier.domain.texts import Texts, acknowledgement_text, reference_of
+from shared.events import (
+    ActivityKind,
+    Disposition,
+    NotificationKind,
+    Output,
+    SlaEvent,
+    SlaKind,
+    TicketActivity,
+    TicketMessage,
+    TicketRouted,
+    derive_id,
+)
+from shared.taxonomy import QUEUE_NAMES, Category, Channel, Language, Queue
+
+DIGEST_LINES_MOST: Final = 100
+"""Reminders spelled out in one digest; the rest are counted. All of them are in the desk."""
+
+Data = Mapping[str, Any]
+"""What a webhook carries beside the text: JSON values only."""
+
+
+class Kind(StrEnum):
+    """`NotificationKind`, and the digest that several reminders to one lead are folded into."""
+
+    ACKNOWLEDGEMENT = NotificationKind.ACKNOWLEDGEMENT.value
+    REPLY = NotificationKind.REPLY.value
+    WARNING = NotificationKind.WARNING.value
+    BREACH = NotificationKind.BREACH.value
+    DIGEST = "digest"
+
+
+LEAD_KINDS: Final = (Kind.WARNING, Kind.BREACH)
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """How the customer of a ticket is reached, as of message number `sequence`; `language` is none until classified."""
+
+    ticket_id: uuid.UUID
+    sequence: int
+    brand: str
+    channel: Channel
+    customer_id: str
+    email: str | None
+    reply_to: str | None
+    language: Language | None
+
+    def route(self, outputs: Outputs) -> Route:
+        return customer_route(
+            outputs,
+            brand=self.brand,
+            channel=self.channel,
+            customer_id=self.customer_id,
+            email=self.email,
+            reply_to=self.reply_to,
+        )
+
+    @property
+    def conversation(self) -> str:
+        """Brand, channel and customer: whom the loop guard counts."""
+        return f"{self.brand}/{self.channel}/{self.customer_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """One text to one recipient. `route` and `brand` are none while the contact of a reply's ticket is not known."""
+
+    notification_id: uuid.UUID
+    kind: Kind
+    ticket_id: uuid.UUID | None  # none for a digest: it is about several
+    brand: str | None
+    route: Route | None
+    language: Language
+    subject: str
+    text: str
+    data: Data
+    caused_at: datetime
+    traceparent: str
+
+
+def contact_of(event: TicketMessage | TicketRouted) -> Contact:
+    return Contact(
+        ticket_id=event.ticket_id,
+        sequence=event.sequence,
+        brand=event.brand,
+        channel=event.channel,
+        customer_id=event.customer.id,
+        email=event.customer.email,
+        reply_to=event.reply_to,
+        language=event.language if isinstance(event, TicketRouted) else event.customer.language,
+    )
+
+
+def latest_contacts(events: Sequence[TicketMessage | TicketRouted]) -> dict[uuid.UUID, Contact]:
+    """One contact per ticket, of the latest message; its language from whichever event knows one."""
+    latest: dict[uuid.UUID, Contact] = {}
+    for contact in map(contact_of, events):
+        known = latest.get(contact.ticket_id)
+        if known is None:
+            latest[contact.ticket_id] = contact
+            continue
+        newer, older = (contact, known) if contact.sequence >= known.sequence else (known, contact)
+        latest[contact.ticket_id] = replace(newer, language=newer.language or older.language)
+    return latest
+
+
+def acknowledgement(routed: TicketRouted, texts: Texts, outputs: Outputs, traceparent: str) -> Notification | None:
+    """The one acknowledgement of a ticket, to the message that opened it. Follow-ups get none."""
+    if routed.sequence != 1 or routed.disposition is not Disposition.OPENED:
+        return None
+    contact = contact_of(routed)
+    points = acknowledged_points(routed)
+    # In triage the category is a guess: its next steps could mislead, so a person is announced in general terms.
+    category = Category.OTHER if routed.queue is Queue.TRIAGE else routed.category
+    subject, text = acknowledgement_text(
+        texts,
+        ticket_id=routed.ticket_id,
+        brand_names=outputs.brand(routed.brand).name.by_language,
+        language=routed.language,
+        category=category,
+        points=points,
+        missing=routed.missing,
+    )
+    return Notification(
+        notification_id=derive_id("notification", "acknowledgement", routed.ticket_id),
+        kind=Kind.ACKNOWLEDGEMENT,
+        ticket_id=routed.ticket_id,
+        brand=routed.brand,
+        route=contact.route(outputs),
+        language=routed.language,
+        subject=subject,
+        text=text,
+        data={
+            **_customer_data(contact),
+            "points": [point.value for point in points],
+            "missing": [fact.value for fact in routed.missing],
+        },
+        caused_at=routed.decided_at,
+        traceparent=traceparent,
+    )
+
+
+def acknowledged_points(routed: TicketRouted) -> tuple[Category, ...]:
+    """The distinct matters that the customer raised, in his order; a greeting is no matter of its own."""
+    named = dict.fromkeys(
+        point.category
+        for point in sorted(routed.points, key=lambda point: point.start)
+        if point.category is not Category.OTHER
+    )
+    if routed.category is not Category.OTHER and routed.category not in named:
+        named = dict.fromkeys((routed.category, *named))
+    return tuple(named)
+
+
+def held_back(notification: Notification, acknowledged: int, limit: int) -> str | None:
+    """Why an acknowledgement is not sent, or none. `acknowledged`: of this customer within the hour, this one included.
+
+    A machine that answers every mail with a mail would otherwise be answered for ever.
+    """
+    route = notification.route
+    if route is not None and route.output is Output.MAIL and is_automatic_sender(route.recipient):
+        return "loop guard: nobody reads this mailbox"
+    if acknowledged > limit:
+        return f"loop guard: more than {limit} acknowledgements to this customer within an hour"
+    return None
+
+
+def reply(activity: TicketActivity, text: str, traceparent: str) -> Notification | None:
+    """An agent's reply, still without its route: see `addressed`. `text` is the activity's, secrets cut."""
+    if activity.kind is not ActivityKind.REPLIED:
+        return None
+    return Notification(
+        notification_id=derive_id("notification", "reply", activity.event_id),
+        kind=Kind.REPLY,
+        ticket_id=activity.ticket_id,
+        brand=None,
+        route=None,
+        language=Language.OTHER,
+        subject="",
+        text=text,
+        data={"agent": activity.agent},
+        caused_at=activity.at,
+        traceparent=traceparent,
+    )
+
+
+def addressed(waiting: Notification, contact: Contact, texts: Texts, outputs: Outputs) -> Notification:
+    """A reply with its contact: the route, the subject in the customer's language."""
+    language = contact.language or Language.OTHER
+    names = outputs.brand(contact.brand).name.by_language
+    subject = " / ".join(
+        book.reply_subject.format(
+            brand=names[Language.ZH if book is texts.zh else Language.EN], reference=reference_of(contact.ticket_id)
+        )
+        for book in texts.of(language)
+    )
+    return replace(
+        waiting,
+        brand=contact.brand,
+        route=contact.route(outputs),
+        language=language,
+        subject=subject,
+        data={**_customer_data(contact), **waiting.data},
+    )
+
+
+def _customer_data(contact: Contact) -> dict[str, Any]:
+    return {
+        "channel": contact.channel.value,
+        "customer_id": contact.customer_id,
+        "reply_to": contact.reply_to,
+    }
+
+
+def lead_notifications(event: SlaEvent, texts: Texts, outputs: Outputs, traceparent: str) -> list[Notification]:
+    """One notification per way to each lead of the queue, for warnings and breaches; none for other events."""
+    kinds = {SlaKind.WARNING: Kind.WARNING, SlaKind.BREACHED: Kind.BREACH}
+    kind = kinds.get(event.kind)
+    if kind is None:
+        return []
+    made = []
+    for lead, route in lead_routes(outputs, brand=event.brand, queue=event.queue):
+        (book,) = texts.of(lead.language)
+        names = 0 if lead.language is Language.ZH else 1
+        fields = {
+            "brand": outputs.brand(event.brand).name.by_language[lead.language],
+            "queue": QUEUE_NAMES[event.queue][names] if event.queue else book.lead.no_queue,
+            "priority": event.priority.value if event.priority else "-",
+            "reference": reference_of(event.ticket_id),
+            "target": book.targets[event.target],
+            "due": (event.due_at or event.at).astimezone(ZoneInfo(lead.timezone)).strftime("%Y-%m-%d %H:%M:%S %Z"),
+        }
+        warning = kind is Kind.WARNING
+        made.append(
+            Notification(
+                notification_id=derive_id("notification", kind, event.event_id, route.output, route.recipient),
+                kind=kind,
+                ticket_id=event.ticket_id,
+                brand=event.brand,
+                route=route,
+                language=lead.language,
+                subject=(book.lead.warning_subject if warning else book.lead.breach_subject).format(**fields),
+                text=(book.lead.warning if warning else book.lead.breach).format(**fields),
+                data={
+                    "lead": route.recipient,
+                    "channel": event.channel.value,
+                    "queue": event.queue and event.queue.value,
+                    "priority": event.priority and event.priority.value,
+                    "target": event.target.value,
+                    "due_at": (event.due_at or event.at).isoformat(),
+                    "fired_at": event.fired_at and event.fired_at.isoformat(),
+                },
+                caused_at=event.at,
+                traceparent=traceparent,
+            )
+        )
+    return made
+
+
+def window_start(at: datetime, window_seconds: int) -> datetime:
+    """The beginning of the window that `at` lies in; windows are counted from the epoch, the same on every replica."""
+    epoch_seconds = int(at.timestamp())
+    return datetime.fromtimestamp(epoch_seconds - epoch_seconds % window_seconds, UTC)
+
+
+def digest_of(reminder: Notification, start: datetime) -> Notification:
+    """The digest that a reminder beyond its recipient's limit is folded into; its text is made when it is due."""
+    if reminder.route is None:
+        raise ValueError(f"reminder {reminder.notification_id} has no route: only a reply can be without one")
+    route = reminder.route
+    return Notification(
+        notification_id=derive_id("notification", "digest", route.endpoint, route.recipient, start.isoformat()),
+        kind=Kind.DIGEST,
+        ticket_id=None,
+        brand=reminder.brand,
+        route=route,
+        language=reminder.language,
+        subject="",
+        text="",
+        data={},
+        caused_at=start,
+        traceparent=reminder.traceparent,
+    )
+
+
+def written_digest(digest: Notification, reminders: Sequence[Notification], texts: Texts) -> Notification:
+    """The digest with its text: the reminders' subjects in the order of what caused them, breaches before warnings."""
+    ordered = sorted(reminders, key=lambda item: (item.kind is Kind.WARNING, item.caused_at, item.notification_id))
+    (book,) = texts.of(digest.language)
+    count = len(ordered)
+    lines = [f"- {item.subject}" for item in ordered[:DIGEST_LINES_MOST]]
+    if count > DIGEST_LINES_MOST:
+        lines.append(f"… +{count - DIGEST_LINES_MOST}")
+    return replace(
+        digest,
+        subject=book.lead.digest_subject.format(count=count),
+        text="\n".join((book.lead.digest.format(count=count), *lines)),
+        data={
+            "count": count,
+            "reminders": [
+                {"kind": item.kind.value, "ticket_id": str(item.ticket_id), "brand": item.brand, **item.data}
+                for item in ordered[:DIGEST_LINES_MOST]
+            ],
+        },
+    )
+
+
+def digest_due_at(start: datetime, window_seconds: int) -> datetime:
+    return start + timedelta(seconds=window_seconds)
+
+
+def payload(notification: Notification) -> dict[str, Any]:
+    """A webhook's body (Standard Webhooks 1.0, "payload structure"): type, timestamp, data. The same at every try."""
+    data: dict[str, Any] = {
+        "notification_id": str(notification.notification_id),
+        "brand": notification.brand,
+        "language": notification.language.value,
+        "subject": notification.subject,
+        "text": notification.text,
+        **notification.data,
+    }
+    if notification.ticket_id is not None:
+        data |= {"ticket_id": str(notification.ticket_id), "reference": reference_of(notification.ticket_id)}
+    return {
+        "type": f"notification.{notification.kind}",
+        "timestamp": notification.caused_at.astimezone(UTC).isoformat(),
+        "data": data,
+    }

@@ -1,0 +1,220 @@
+"""Where a notification goes: what `notifications.yaml` may say, and the choice of output it leads to."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from shared.events import Output
+from shared.taxonomy import Channel, Language, Queue
+
+DEFAULT: Final = "default"
+MAIL_ENDPOINT: Final = "mail"
+"""Endpoint name of the mail server: one host, one limit, like an endpoint of webhooks."""
+
+_MAX_ADDRESS_CHARACTERS: Final = 254  # RFC 5321, 4.5.3.1.3
+_MAX_URL_CHARACTERS: Final = 2000
+# What every mail server takes. Quoted local parts and characters outside ASCII are left to the brand's gateway.
+_ADDRESS: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}"
+)
+_SHORTEST_KEY_BYTES: Final = 24  # Standard Webhooks 1.0, "signature scheme": 24 to 64 bytes
+_LONGEST_KEY_BYTES: Final = 64
+
+
+def is_mail_address(value: str | None) -> bool:
+    return value is not None and len(value) <= _MAX_ADDRESS_CHARACTERS and _ADDRESS.fullmatch(value) is not None
+
+
+def _mail_address(value: str) -> str:
+    if not is_mail_address(value):
+        raise ValueError("is not an e-mail address of the form name@host.example")
+    return value
+
+
+def _time_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError("is not an IANA time zone such as Asia/Shanghai") from None
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(value) > _MAX_URL_CHARACTERS:
+        raise ValueError("is not an http or https URL with a host")
+    if parts.username or parts.password or parts.fragment:
+        raise ValueError("must not carry a user, a password or a fragment")
+    return value
+
+
+def _signing_key(secret: SecretStr) -> SecretStr:
+    try:
+        key = base64.b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is not base64; make one with `openssl rand -base64 32`") from None
+    if not _SHORTEST_KEY_BYTES <= len(key) <= _LONGEST_KEY_BYTES:
+        raise ValueError(
+            f"must be {_SHORTEST_KEY_BYTES} to {_LONGEST_KEY_BYTES} bytes in base64; "
+            "make one with `openssl rand -base64 32`"
+        )
+    return secret
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+Secret = Annotated[SecretStr, AfterValidator(_signing_key)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Endpoint(_Part):
+    """A receiver of webhooks. All secrets sign, so that a receiver can change over in its own time."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    secrets: Annotated[tuple[Secret, ...], Field(min_length=1, max_length=4)]
+
+
+class Lead(_Part):
+    """A lead, or a room of leads: told by webhook, by mail, or both."""
+
+    endpoint: Name | None = None
+    mail: tuple[MailAddress, ...] = ()
+    language: Literal[Language.ZH, Language.EN] = Language.EN
+    timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+
+    @model_validator(mode="after")
+    def _is_reachable(self) -> Self:
+        if self.endpoint is None and not self.mail:
+            raise ValueError("needs `endpoint`, `mail` or both")
+        return self
+
+
+class BrandName(_Part):
+    zh: Annotated[str, Field(min_length=1, max_length=80)]
+    en: Annotated[str, Field(min_length=1, max_length=80)]
+
+    @property
+    def by_language(self) -> Mapping[Language, str]:
+        return {Language.ZH: self.zh, Language.EN: self.en}
+
+
+class Brand(_Part):
+    """`gateways` and `leads` are looked up by channel and queue; what they do not name goes to their `default`."""
+
+    name: BrandName
+    mail_from: MailAddress
+    gateways: Mapping[Channel | Literal["default"], Name]
+    leads: Mapping[Queue | Literal["default"], tuple[Name, ...]]
+
+    @model_validator(mode="after")
+    def _has_defaults(self) -> Self:
+        for field in ("gateways", "leads"):
+            if DEFAULT not in getattr(self, field):
+                raise ValueError(f"`{field}` needs a `default`")
+        return self
+
+
+class Outputs(_Part):
+    """The whole file. A brand that it does not name is treated as `brands.default`."""
+
+    mail_channels: frozenset[Channel]
+    endpoints: Mapping[Name, Endpoint]
+    leads: Mapping[Name, Lead]
+    brands: Mapping[Name, Brand]
+
+    @model_validator(mode="after")
+    def _refers_to_what_is_there(self) -> Self:
+        if DEFAULT not in self.brands:
+            raise ValueError("`brands` needs a `default` for brands that are not named")
+        if MAIL_ENDPOINT in self.endpoints:
+            raise ValueError(f"`endpoints.{MAIL_ENDPOINT}`: the name is taken by the mail server")
+        wrong = [
+            f"`leads.{name}.endpoint`: no endpoint {lead.endpoint}"
+            for name, lead in self.leads.items()
+            if lead.endpoint is not None and lead.endpoint not in self.endpoints
+        ]
+        for code, brand in self.brands.items():
+            wrong += [
+                f"`brands.{code}.gateways.{channel}`: no endpoint {endpoint}"
+                for channel, endpoint in brand.gateways.items()
+                if endpoint not in self.endpoints
+            ]
+            wrong += [
+                f"`brands.{code}.leads.{queue}`: no lead {lead}"
+                for queue, leads in brand.leads.items()
+                for lead in leads
+                if lead not in self.leads
+            ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def brand(self, code: str) -> Brand:
+        return self.brands.get(code) or self.brands[DEFAULT]
+
+    @property
+    def endpoint_names(self) -> tuple[str, ...]:
+        return (MAIL_ENDPOINT, *sorted(self.endpoints))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`recipient`: a mail address, a lead's name, or the address that the channel knows the customer by."""
+
+    output: Output
+    endpoint: str
+    recipient: str
+
+
+def customer_route(
+    outputs: Outputs,
+    *,
+    brand: str,
+    channel: Channel,
+    customer_id: str,
+    email: str | None = None,
+    reply_to: str | None = None,
+) -> Route:
+    """Mail for the channels of mail when an address is known, else the brand's gateway for the channel."""
+    if channel in outputs.mail_channels:
+        for address in (reply_to, email, customer_id):
+            if address is not None and is_mail_address(address):
+                return Route(Output.MAIL, MAIL_ENDPOINT, address)
+    gateways = outputs.brand(brand).gateways
+    return Route(Output.WEBHOOK, gateways.get(channel) or gateways["default"], reply_to or customer_id)
+
+
+def lead_routes(outputs: Outputs, *, brand: str, queue: Queue | None) -> list[tuple[Lead, Route]]:
+    """Every way to every lead of the brand's queue; the brand's default leads while the ticket has no queue."""
+    leads = outputs.brand(brand).leads
+    names = leads["default"] if queue is None else leads.get(queue, leads["default"])
+    routes = []
+    for name in dict.fromkeys(names):
+        lead = outputs.leads[name]
+        if lead.endpoint is not None:
+            routes.append((lead, Route(Output.WEBHOOK, lead.endpoint, name)))
+        routes.extend((lead, Route(Output.MAIL, MAIL_ENDPOINT, address)) for address in dict.fromkeys(lead.mail))
+    return routes
+
+
+_AUTOMATIC_SENDERS: Final = frozenset(
+    {"mailer-daemon", "postmaster", "noreply", "no-reply", "donotreply", "do-not-reply", "bounce", "bounces"}
+)
+
+
+def is_automatic_sender(address: str) -> bool:
+    """Whether nobody reads this mailbox: answering it answers a machine, which may answer back for ever."""
+    local = address.partition("@")[0].lower()
+    return re.split(r"[+=]", local)[0] in _AUTOMATIC_SENDERS

@@ -1,0 +1,149 @@
+"""What Switchyard itself says, per language: acknowledgements, subjects, reminders to leads."""
+
+from __future__ import annotations
+
+import string
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from shared.events import Target
+from shared.taxonomy import CATEGORIES, Category, Fact, Language
+
+STEPS_PER_POINT: Final = 2
+"""Self-help steps under each point when a customer raised several: the answer to each stays readable on a phone."""
+
+_FIELDS: Final = frozenset({"brand", "reference", "queue", "priority", "target", "due", "count"})
+
+
+def _known_fields(template: str) -> str:
+    for _, name, _, _ in string.Formatter().parse(template):
+        if name is not None and name not in _FIELDS:
+            raise ValueError(f"unknown placeholder {{{name}}}; known are {', '.join(sorted(_FIELDS))}")
+    return template
+
+
+Template = Annotated[str, Field(min_length=1), AfterValidator(_known_fields)]
+Line = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CategoryText(_Part):
+    """`next`: who takes it and what he does. `steps`: what the customer can try himself, most useful first."""
+
+    next: Line
+    steps: Annotated[tuple[Line, ...], Field(min_length=2, max_length=5)]
+
+
+class LeadText(_Part):
+    no_queue: Line
+    warning_subject: Template
+    warning: Template
+    breach_subject: Template
+    breach: Template
+    digest_subject: Template
+    digest: Template
+
+
+class TextBook(_Part):
+    """All texts of one language; every category, fact and target must be there."""
+
+    acknowledgement_subject: Template
+    reply_subject: Template
+    received: Template
+    points: Line
+    steps: Line
+    questions: Line
+    safety: Line
+    freeze: Line
+    closing: Line
+    categories: Mapping[Category, CategoryText]
+    facts: Mapping[Fact, Line]
+    targets: Mapping[Target, Line]
+    lead: LeadText
+
+    @field_validator("categories", "facts", "targets")
+    @classmethod
+    def _complete(cls, entries: Mapping[Any, Any], info: Any) -> Mapping[Any, Any]:
+        wanted: Iterable[Any] = {"categories": Category, "facts": Fact, "targets": Target}[info.field_name]
+        if absent := [member.value for member in wanted if member not in entries]:
+            raise ValueError(f"no text for {', '.join(absent)}")
+        return entries
+
+
+class Texts(_Part):
+    zh: TextBook
+    en: TextBook
+
+    def of(self, language: Language) -> tuple[TextBook, ...]:
+        """The book of `language`; both for a language that Switchyard does not write: one of them may be understood."""
+        if language is Language.OTHER:
+            return (self.zh, self.en)
+        return (self.zh if language is Language.ZH else self.en,)
+
+    def name_of(self, category: Category, book: TextBook) -> str:
+        return CATEGORIES[category].zh if book is self.zh else CATEGORIES[category].en
+
+
+def reference_of(ticket_id: uuid.UUID) -> str:
+    """What people call the ticket by: the first eight digits of its id, so that an agent can look it up by them."""
+    return ticket_id.hex[:8].upper()
+
+
+def acknowledgement_text(
+    texts: Texts,
+    *,
+    ticket_id: uuid.UUID,
+    brand_names: Mapping[Language, str],
+    language: Language,
+    category: Category,
+    points: Sequence[Category],
+    missing: Sequence[Fact],
+) -> tuple[str, str]:
+    """Subject and text of an acknowledgement.
+
+    `category` decides what happens next; `points` (primary included, distinct, in the customer's order) are listed when
+    there are several, so that he sees that all were heard; `missing` are the facts to ask for.
+    """
+    books = texts.of(language)
+    reference = reference_of(ticket_id)
+    subject = " / ".join(book.acknowledgement_subject.format(reference=reference) for book in books)
+    parts = []
+    for book in books:
+        names = Language.ZH if book is texts.zh else Language.EN
+        paragraphs = [
+            book.received.format(brand=brand_names[names], reference=reference)
+            + (" " if names is Language.EN else "")
+            + book.categories[category].next
+        ]
+        safety_first = Category.ACCOUNT_SECURITY in (category, *points)
+        if safety_first:
+            paragraphs.append(book.freeze)
+        if len(points) > 1:
+            paragraphs.append(_numbered_points(texts, book, points))
+        else:
+            paragraphs.append(_list(book.steps, book.categories[category].steps))
+        if missing:
+            paragraphs.append(_list(book.questions, [book.facts[fact] for fact in missing]))
+        if safety_first:
+            paragraphs.append(book.safety)
+        paragraphs.append(book.closing)
+        parts.append("\n\n".join(paragraphs))
+    return subject, "\n\n———\n\n".join(parts)
+
+
+def _list(heading: str, lines: Iterable[str]) -> str:
+    return "\n".join((heading, *(f"- {line}" for line in lines)))
+
+
+def _numbered_points(texts: Texts, book: TextBook, points: Sequence[Category]) -> str:
+    lines = [book.points]
+    for number, category in enumerate(points, start=1):
+        lines.append(f"{number}. {texts.name_of(category, book)}")
+        lines.extend(f"   - {step}" for step in book.categories[category].steps[:STEPS_PER_POINT])
+    return "\n".join(lines)
