@@ -1,0 +1,241 @@
+"""What agents ask for: claim the next ticket, act on one. State, history and the event leave in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.desk import storage
+from services.desk.agents import Agent
+from services.desk.domain import ACTIONS, Action, Refusal, Rules, Ticket, after_activity, claim_expired, refusal
+from services.desk.domain_view import View
+from shared import metrics, topics
+from shared.cloudevents import Outgoing, trace_of
+from shared.database import Database
+from shared.deadlines import Deadline
+from shared.events import ActivityKind, ReleaseReason, TicketActivity, derive_id
+from shared.redaction import redact
+from shared.taxonomy import Category, Priority, Queue
+
+DESK: Final = "switchyard"
+"""Agent of what the desk does by itself."""
+TAKE_BACK: Final = "take_back"
+_LOOK_AGAIN: Final = timedelta(seconds=1)
+
+
+class Refused(Exception):
+    """The action is not possible now; `refusal` says why and what to do."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+class NotFound(Exception):
+    """There is no such ticket, or none that this agent may see: the two are not told apart."""
+
+
+class KeyReused(Exception):
+    """The Idempotency-Key was sent before with another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks, and the key that makes a repetition of the request do nothing. `at`: now (UTC)."""
+
+    agent: Agent
+    at: datetime
+    key: str | None = None
+
+    def activity_id(self) -> str:
+        if self.key is None:
+            return f"desk:{uuid.uuid4()}"
+        return f"desk:{derive_id('desk.request', self.agent.id, self.key)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What goes with an action: a reply's text or a note; where a ticket is moved to."""
+
+    text: str | None = None
+    queue: Queue | None = None
+    category: Category | None = None
+    priority: Priority | None = None
+
+
+def may_see(agent: Agent, view: View) -> bool:
+    """His queues and brands, and whatever he holds himself, wherever it was moved since."""
+    if view.ticket.claimed_by == agent.id:
+        return True
+    return agent.may_see_queue(view.ticket.queue) and agent.may_see_brand(view.brand)
+
+
+class Desk:
+    """The actions of one installation."""
+
+    def __init__(self, database: Database, rules: Rules) -> None:
+        self._database = database
+        self._rules = rules
+
+    async def claim(self, queue: Queue, request: Request) -> uuid.UUID | None:
+        """Claim the next ticket of `queue` for the agent. None when nothing waits there for him.
+
+        A repetition returns the ticket that the first request claimed, whatever became of it. Raises KeyReused.
+        """
+        agent = request.agent
+        async with self._database.transaction() as connection:
+            known = await self._known(connection, request, {"claim": queue})
+            if known is not None:
+                return known
+            view = await storage.lock_next(connection, queue, None if agent.brands == "all" else agent.brands)
+            if view is None:
+                if request.key is not None:
+                    await storage.forget_request(connection, agent.id, request.key)
+                return None
+            activity = TicketActivity(
+                ticket_id=view.ticket.ticket_id,
+                activity_id=request.activity_id(),
+                kind=ActivityKind.CLAIMED,
+                agent=agent.id,
+                at=_not_before(request.at, view.ticket),
+                queue=queue,
+                brand=view.brand,
+            )
+            await self._do(connection, [(view, activity)])
+            if request.key is not None:
+                await storage.end_request(connection, agent.id, request.key, activity.ticket_id)
+        metrics.CLAIMS.labels(queue).inc()
+        metrics.AGENT_ACTIONS.labels(ActivityKind.CLAIMED).inc()
+        return activity.ticket_id
+
+    async def act(self, ticket_id: uuid.UUID, action: Action, change: Change, request: Request) -> None:
+        """Do `action`. Secrets in `change.text` are cut. A repetition does nothing.
+
+        Raises NotFound, Refused, KeyReused.
+        """
+        agent = request.agent
+        text = None if change.text is None else redact(change.text).text
+        async with self._database.transaction() as connection:
+            asked = {
+                "action": action,
+                "ticket": str(ticket_id),
+                "text": text,
+                "move": [change.queue, change.category, change.priority],
+            }
+            if await self._known(connection, request, asked) is not None:
+                return
+            view = await storage.lock(connection, ticket_id)
+            if view is None or not may_see(agent, view):
+                raise NotFound
+            refused = refusal(view.ticket, action, agent.id, is_lead=agent.is_lead)
+            if refused is not None:
+                raise Refused(refused)
+            activity = TicketActivity(
+                ticket_id=ticket_id,
+                activity_id=request.activity_id(),
+                kind=ACTIONS[action].kind,
+                agent=agent.id,
+                at=_not_before(request.at, view.ticket),
+                text=text,
+                queue=change.queue,
+                category=change.category,
+                priority=change.priority,
+                release_reason=ReleaseReason.AGENT if action is Action.RELEASE else None,
+                brand=view.brand,
+            )
+            await self._do(connection, [(view, activity)])
+            if request.key is not None:
+                await storage.end_request(connection, agent.id, request.key, ticket_id)
+        metrics.AGENT_ACTIONS.labels(activity.kind).inc()
+
+    async def take_back(self, connection: AsyncConnection, due: Sequence[Deadline], now: datetime) -> None:
+        """Return to their queues the tickets whose agents have been silent until now (`shared.deadlines.Fire`).
+
+        A deadline that its agent has outlived finds nothing to do: it was left in place, because who acts on a ticket
+        would wait here for its row while we wait there for the ticket's. For the same reason a ticket that is being
+        acted on right now is not waited for, but looked at again in a second.
+        """
+        views = await storage.lock_free(connection, (item.subject for item in due))
+        silent = [view for view in views.values() if claim_expired(view.ticket, now)]
+        await self._do(connection, [(view, _taken_back(view, now)) for view in silent])
+        busy = [item for item in due if item.subject not in views]
+        await storage.DEADLINES.schedule(
+            connection, [replace(item, due_at=now + _LOOK_AGAIN, attempt=0) for item in busy]
+        )
+        for view in silent:
+            metrics.TAKE_BACKS.labels(view.ticket.queue or "none").inc()
+
+    async def _known(self, connection: AsyncConnection, request: Request, asked: Mapping[str, Any]) -> uuid.UUID | None:
+        """The ticket of the request that this one repeats; None for a new one."""
+        if request.key is None:
+            return None
+        fingerprint = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        known = await storage.begin_request(connection, request.agent.id, request.key, fingerprint, request.at)
+        if known is None:
+            return None
+        if known.fingerprint != fingerprint:
+            raise KeyReused
+        return known.ticket_id
+
+    async def _do(self, connection: AsyncConnection, done: Sequence[tuple[View, TicketActivity]]) -> None:
+        """Write state, history, deadline and event of activities on tickets that are locked."""
+        if not done:
+            return
+        changed = [
+            replace(view, ticket=after_activity(view.ticket, activity, activity.at, self._rules, here=True))
+            for view, activity in done
+        ]
+        activities = [activity for _, activity in done]
+        await storage.save(connection, changed)
+        await storage.record(connection, activities)
+        await storage.DEADLINES.schedule(
+            connection, take_back_deadlines((view for view, _ in done), (view for view in changed))
+        )
+        await storage.OUTBOX.add(
+            connection,
+            [Outgoing(topics.TICKETS_ACTIVITY.name, activity, trace_of(activity)) for activity in activities],
+        )
+
+
+def take_back_deadlines(before: Iterable[View], after: Iterable[View]) -> list[Deadline]:
+    """A deadline for each claim that now ends at another time than before (same tickets, same order).
+
+    Its id holds the time, so that a row is only ever written once and none is waited for.
+    """
+    return [
+        Deadline(
+            id=derive_id("desk.take_back", new.ticket.ticket_id, new.ticket.claim_expires_at.isoformat()),
+            kind=TAKE_BACK,
+            subject=new.ticket.ticket_id,
+            due_at=new.ticket.claim_expires_at,
+        )
+        for old, new in zip(before, after, strict=True)
+        if new.ticket.claim_expires_at is not None and new.ticket.claim_expires_at != old.ticket.claim_expires_at
+    ]
+
+
+def _taken_back(view: View, now: datetime) -> TicketActivity:
+    ticket = view.ticket
+    assert ticket.claim_expires_at is not None
+    return TicketActivity(
+        ticket_id=ticket.ticket_id,
+        activity_id=f"desk:{TAKE_BACK}:{ticket.claim_expires_at.isoformat()}",
+        kind=ActivityKind.RELEASED,
+        agent=DESK,
+        at=_not_before(now, ticket),
+        queue=ticket.queue,
+        release_reason=ReleaseReason.TAKE_BACK,
+        brand=view.brand,
+    )
+
+
+def _not_before(now: datetime, ticket: Ticket) -> datetime:
+    """Another replica's clock may be ahead: what an agent does to what he sees comes after it, whatever ours says."""
+    return max(now, ticket.state_at or now, ticket.corrected_at or now)

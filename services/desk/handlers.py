@@ -1,0 +1,74 @@
+"""What the desk hears of: every event about a ticket goes into its history and view, once, in any order of topics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from services.desk import storage
+from services.desk.actions import take_back_deadlines
+from services.desk.domain import Rules
+from services.desk.domain_view import TicketEvent, after_event
+from shared import metrics
+from shared.cloudevents import Received
+from shared.database import Database
+from shared.events import PeakEvent
+
+
+class Handlers:
+    """Batch handlers. Each stores in one transaction; a redelivered or doubled event is found in the history."""
+
+    def __init__(self, database: Database, rules: Rules) -> None:
+        self._database = database
+        self._rules = rules
+
+    async def on_routed(self, batch: Sequence[Received[Any]]) -> None:
+        """`queues.*`: where tickets belong, and where they belong no longer."""
+        await self._take_in("desk.queues", batch)
+
+    async def on_message(self, batch: Sequence[Received[Any]]) -> None:
+        """`tickets.messages`: what customers wrote."""
+        await self._take_in("desk.tickets.messages", batch)
+
+    async def on_activity(self, batch: Sequence[Received[Any]]) -> None:
+        """`tickets.activity`: what agents did by other tools. The desk's own is in the history already."""
+        await self._take_in("desk.tickets.activity", batch)
+
+    async def on_sla(self, batch: Sequence[Received[Any]]) -> None:
+        """`sla.events`: what was promised until when, and which promises were broken."""
+        await self._take_in("desk.sla.events", batch)
+
+    async def on_outcome(self, batch: Sequence[Received[Any]]) -> None:
+        """`notifications.outcomes`: whether the customer got the answer."""
+        await self._take_in("desk.notifications.outcomes", batch)
+
+    async def on_peak(self, batch: Sequence[Received[PeakEvent]]) -> None:
+        """`peaks.events`: which queues are in a peak."""
+        async with self._database.transaction() as connection:
+            await storage.save_peaks(connection, [received.event for received in batch])
+
+    async def _take_in(self, group: str, batch: Sequence[Received[Any]]) -> None:
+        events: list[TicketEvent] = [received.event for received in batch]
+        now = datetime.now(UTC)
+        async with self._database.transaction() as connection:
+            views = await storage.lock_or_create(connection, (event.ticket_id for event in events))
+            new = await storage.record(connection, events)
+            before = dict(views)
+            duplicates = 0
+            for event in events:
+                if event.event_id not in new:
+                    duplicates += 1
+                    continue
+                new.remove(event.event_id)  # twice in one batch counts once
+                views[event.ticket_id] = after_event(views[event.ticket_id], event, now, self._rules)
+            changed = [ticket_id for ticket_id, view in views.items() if view != before[ticket_id]]
+            await storage.save(connection, (views[ticket_id] for ticket_id in changed))
+            await storage.DEADLINES.schedule(
+                connection,
+                take_back_deadlines(
+                    (before[ticket_id] for ticket_id in changed), (views[ticket_id] for ticket_id in changed)
+                ),
+            )
+        if duplicates:
+            metrics.RECORDS_DUPLICATE.labels(group).inc(duplicates)

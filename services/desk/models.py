@@ -1,0 +1,189 @@
+"""What the desk's API takes and answers. All times carry an offset."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from services.desk.agents import Agent, Role
+from services.desk.domain import RankKey, State
+from services.desk.domain_view import Clock, View, is_breached, next_due_at
+from services.desk.storage import HistoryEntry
+from shared.events import TicketRouted
+from shared.events.channel import MAX_TEXT_CHARACTERS
+from shared.taxonomy import Category, Channel, Language, Priority, Queue
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Me(_Answer):
+    """Who the token belongs to."""
+
+    id: str
+    name: str
+    role: Role
+    queues: list[Queue] | None = Field(description="none: all")
+    brands: list[str] | None = Field(description="none: all")
+
+    @classmethod
+    def of(cls, agent: Agent) -> Self:
+        return cls(
+            id=agent.id,
+            name=agent.name or agent.id,
+            role=agent.role,
+            queues=None if agent.queues == "all" else sorted(agent.queues),
+            brands=None if agent.brands == "all" else sorted(agent.brands),
+        )
+
+
+class PeakNow(_Answer):
+    brand: str
+    began_at: datetime
+    staff_needed: int | None
+
+
+class QueueNow(_Answer):
+    queue: Queue
+    name_zh: str
+    name_en: str
+    waiting: int = Field(description="tickets that nobody holds")
+    claimed: int
+    waiting_on_customer: int
+    by_priority: dict[Priority, int] = Field(description="of the waiting ones")
+    oldest_enqueued_at: datetime | None = Field(description="since when the longest waiting one waits")
+    next_due_at: datetime | None = Field(description="when the next promise that can still be kept is due")
+    breached: int = Field(description="open tickets with a broken promise")
+    peaks: list[PeakNow]
+
+
+class QueuesNow(_Answer):
+    queues: list[QueueNow]
+
+
+class TicketSummary(_Answer):
+    ticket_id: uuid.UUID
+    state: State
+    queue: Queue | None
+    category: Category | None
+    priority: Priority | None
+    brand: str | None
+    channel: Channel | None
+    language: Language | None
+    subject: str | None
+    text: str | None = Field(description="of the customer's latest message, secrets cut")
+    opened_at: datetime | None
+    enqueued_at: datetime | None = Field(description="when this wait began")
+    rank_at: datetime | None = Field(description="its place in the queue order: smaller is sooner")
+    claimed_by: str | None = Field(description="who holds it; while waiting or resolved, who held it last")
+    claim_expires_at: datetime | None = Field(description="when it returns to its queue if its agent stays silent")
+    resolved_at: datetime | None
+    clocks: dict[str, Clock] = Field(description="the latest clock of each target")
+    next_due_at: datetime | None
+    breached: bool
+
+    @classmethod
+    def of(cls, view: View) -> Self:
+        return cls(**_summary(view))
+
+
+class HistoryItem(_Answer):
+    event_id: uuid.UUID
+    at: datetime
+    kind: str
+    payload: dict[str, Any] = Field(description="the event itself")
+
+
+class TicketDetail(TicketSummary):
+    decision: TicketRouted | None = Field(
+        description="the latest routing: reasons, facts, missing facts, points, trace"
+    )
+    history: list[HistoryItem] = Field(description="oldest first")
+
+    @classmethod
+    def with_history(cls, view: View, history: Sequence[HistoryEntry]) -> Self:
+        items = [HistoryItem(**entry._asdict()) for entry in history]
+        return cls(**_summary(view), decision=view.decision, history=items)
+
+
+class TicketPage(_Answer):
+    tickets: list[TicketSummary]
+    cursor: str | None = Field(description="send it to get what follows; none at the end")
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+_Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT_CHARACTERS)]
+
+
+class ReplyBody(_Body):
+    text: _Words = Field(description="what the customer is sent")
+
+
+class NoteBody(_Body):
+    note: _Words | None = Field(default=None, description="for the history; the customer does not see it")
+
+
+class RerouteBody(NoteBody):
+    """Where the ticket belongs. A category without a queue moves it to that category's queue."""
+
+    queue: Queue | None = None
+    category: Category | None = None
+    priority: Priority | None = None
+
+    @model_validator(mode="after")
+    def _moves_something(self) -> Self:
+        if not (self.queue or self.category or self.priority):
+            raise ValueError("give `queue`, `category` or `priority`")
+        return self
+
+
+def cursor_of(rank: RankKey) -> str:
+    rank_at, enqueued_at, ticket_id = rank
+    return base64.urlsafe_b64encode(f"{rank_at.isoformat()}|{enqueued_at.isoformat()}|{ticket_id}".encode()).decode()
+
+
+def rank_of(cursor: str) -> RankKey:
+    """The rank that a cursor stands for. Raises ValueError for anything that `cursor_of` did not make."""
+    try:
+        rank_at, enqueued_at, ticket_id = base64.b64decode(cursor, altchars=b"-_", validate=True).decode().split("|")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise ValueError("not a cursor") from error
+    rank = (datetime.fromisoformat(rank_at), datetime.fromisoformat(enqueued_at), uuid.UUID(ticket_id))
+    if rank[0].tzinfo is None or rank[1].tzinfo is None:
+        raise ValueError("not a cursor")
+    return rank
+
+
+def _summary(view: View) -> dict[str, Any]:
+    ticket = view.ticket
+    return {
+        "ticket_id": ticket.ticket_id,
+        "state": ticket.state,
+        "queue": ticket.queue,
+        "category": ticket.category,
+        "priority": ticket.priority,
+        "brand": view.brand,
+        "channel": view.channel,
+        "language": view.language,
+        "subject": view.subject,
+        "text": view.text,
+        "opened_at": view.opened_at,
+        "enqueued_at": ticket.enqueued_at,
+        "rank_at": ticket.rank_at,
+        "claimed_by": ticket.claimed_by,
+        "claim_expires_at": ticket.claim_expires_at,
+        "resolved_at": ticket.resolved_at,
+        "clocks": {target.value: clock for target, clock in view.clocks.items()},
+        "next_due_at": next_due_at(view.clocks),
+        "breached": is_breached(view.clocks),
+    }

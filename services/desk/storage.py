@@ -1,0 +1,454 @@
+"""All SQL of the desk, in its schema `desk`. Every function works in the caller's transaction.
+
+Rows are locked in one order (tickets by id, then history, then the rest), so that no two replicas wait for each other.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from pydantic import TypeAdapter
+from sqlalchemy import DateTime, Float, Index, Text, bindparam, literal_column, select, text, tuple_, update
+from sqlalchemy import Uuid as UuidType
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import ColumnElement, Select
+from sqlmodel import Field, SQLModel
+
+from services.desk.domain import RankKey, State, Ticket
+from services.desk.domain_view import Clock, TicketEvent, View, is_breached, kind_of, next_due_at
+from shared.database import service_metadata
+from shared.deadlines import Deadlines, deadlines_table
+from shared.events import PeakEvent, PeakKind, Target, TicketRouted
+from shared.outbox import Outbox, outbox_table
+from shared.taxonomy import Category, Channel, Language, Priority, Queue
+
+SCHEMA: Final = "desk"
+METADATA: Final = service_metadata(SCHEMA)
+DEADLINES_TABLE: Final = deadlines_table(METADATA)
+OUTBOX_TABLE: Final = outbox_table(METADATA)
+DEADLINES: Final = Deadlines(SCHEMA)
+OUTBOX: Final = Outbox(SCHEMA)
+
+_CLOCKS: Final = TypeAdapter(dict[Target, Clock])
+_TIME: Final = DateTime(timezone=True)
+_RESOLVED: Final[ColumnElement[str]] = literal_column(
+    "'resolved'"
+)  # literal, so that the planner knows the partial indexes to apply
+_QUEUED: Final[ColumnElement[str]] = literal_column("'queued'")
+
+
+class _Base(SQLModel):
+    metadata = METADATA
+
+
+class TicketRow(_Base, table=True):
+    """The view of one ticket: `domain.Ticket`, and what is shown of it."""
+
+    __tablename__ = "tickets"
+
+    ticket_id: uuid.UUID = Field(primary_key=True)
+    state: str = Field(sa_type=Text)
+    queue: str | None = Field(default=None, sa_type=Text)
+    category: str | None = Field(default=None, sa_type=Text)
+    priority: str | None = Field(default=None, sa_type=Text)
+    enqueued_at: datetime | None = Field(default=None, sa_type=_TIME)
+    rank_at: datetime | None = Field(default=None, sa_type=_TIME)
+    claimed_by: str | None = Field(default=None, sa_type=Text)
+    claimed_at: datetime | None = Field(default=None, sa_type=_TIME)
+    claim_expires_at: datetime | None = Field(default=None, sa_type=_TIME)
+    state_at: datetime | None = Field(default=None, sa_type=_TIME)
+    acted_here: bool
+    resolved_at: datetime | None = Field(default=None, sa_type=_TIME)
+    corrected_at: datetime | None = Field(default=None, sa_type=_TIME)
+    sequence: int
+    revision: int
+    routed_at: datetime | None = Field(default=None, sa_type=_TIME)
+    brand: str | None = Field(default=None, sa_type=Text)
+    channel: str | None = Field(default=None, sa_type=Text)
+    language: str | None = Field(default=None, sa_type=Text)
+    subject: str | None = Field(default=None, sa_type=Text)
+    text: str | None = Field(default=None, sa_type=Text)
+    text_sequence: int
+    opened_at: datetime | None = Field(default=None, sa_type=_TIME)
+    clocks: dict[str, Any] = Field(sa_type=JSONB)
+    next_due_at: datetime | None = Field(default=None, sa_type=_TIME)
+    breached: bool
+    decision: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+
+
+class HistoryRow(_Base, table=True):
+    """What happened to a ticket, once per event."""
+
+    __tablename__ = "history"
+
+    event_id: uuid.UUID = Field(primary_key=True)
+    ticket_id: uuid.UUID
+    at: datetime = Field(sa_type=_TIME)
+    kind: str = Field(sa_type=Text)
+    payload: dict[str, Any] = Field(sa_type=JSONB)
+
+
+class RequestRow(_Base, table=True):
+    """What a request with an Idempotency-Key did, so that its repetition is answered and does nothing."""
+
+    __tablename__ = "requests"
+
+    agent: str = Field(primary_key=True, sa_type=Text)
+    key: str = Field(primary_key=True, sa_type=Text)
+    fingerprint: str = Field(sa_type=Text)
+    ticket_id: uuid.UUID | None = None
+    stored_at: datetime = Field(sa_type=_TIME)
+
+
+class PeakRow(_Base, table=True):
+    """The latest peak of a brand's queue."""
+
+    __tablename__ = "peaks"
+
+    brand: str = Field(primary_key=True, sa_type=Text)
+    queue: str = Field(primary_key=True, sa_type=Text)
+    kind: str = Field(sa_type=Text)
+    began_at: datetime = Field(sa_type=_TIME)
+    at: datetime = Field(sa_type=_TIME)
+    expected_arrivals: float = Field(sa_type=Float)
+    seen_arrivals: int
+    staff_needed: int | None = None
+
+
+TICKETS: Final = METADATA.tables[f"{SCHEMA}.tickets"]
+HISTORY: Final = METADATA.tables[f"{SCHEMA}.history"]
+REQUESTS: Final = METADATA.tables[f"{SCHEMA}.requests"]
+PEAKS: Final = METADATA.tables[f"{SCHEMA}.peaks"]
+
+_RANK: Final = (TICKETS.c.rank_at, TICKETS.c.enqueued_at, TICKETS.c.ticket_id)
+_RANKED: Final = TICKETS.c.rank_at.is_not(None)
+Index(
+    "ix_tickets_queue_order",
+    TICKETS.c.queue,
+    *_RANK,
+    postgresql_where=(TICKETS.c.state == _QUEUED) & _RANKED,
+)
+Index("ix_tickets_state_order", TICKETS.c.state, *_RANK, postgresql_where=_RANKED)
+Index("ix_tickets_open", TICKETS.c.queue, postgresql_where=TICKETS.c.state != _RESOLVED)
+Index("ix_tickets_claimed_by", TICKETS.c.claimed_by, *_RANK, postgresql_where=TICKETS.c.state != _RESOLVED)
+Index("ix_history_ticket_id", HISTORY.c.ticket_id, HISTORY.c.at, HISTORY.c.event_id)
+Index("ix_requests_stored_at", REQUESTS.c.stored_at)
+
+# The decision is large and only shown: it is not loaded to be changed, and only written when there is a later one.
+_CHANGEABLE: Final = tuple(column for column in TICKETS.c if column.name != "decision")
+
+
+# --- tickets -------------------------------------------------------------------------------------------------------
+
+
+async def lock_or_create(connection: AsyncConnection, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, View]:
+    """These tickets, locked until the transaction ends; one not seen yet comes to be, without a queue."""
+    ordered = sorted(set(ids))
+    await connection.execute(
+        text(
+            "INSERT INTO desk.tickets "
+            "(ticket_id, state, acted_here, sequence, revision, text_sequence, clocks, breached) "
+            "SELECT ticket_id, 'queued', false, 0, 0, 0, '{}', false FROM unnest(:ids) AS row (ticket_id) "
+            "ON CONFLICT (ticket_id) DO NOTHING"
+        ).bindparams(bindparam("ids", type_=ARRAY(UuidType()))),
+        {"ids": ordered},
+    )
+    return await _locked(connection, select(*_CHANGEABLE).where(_among(ordered)).with_for_update())
+
+
+async def lock(connection: AsyncConnection, ticket_id: uuid.UUID) -> View | None:
+    """The ticket, locked until the transaction ends. None when there is no such ticket."""
+    found = await _locked(connection, select(*_CHANGEABLE).where(_among([ticket_id])).with_for_update())
+    return found.get(ticket_id)
+
+
+async def lock_free(connection: AsyncConnection, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, View]:
+    """Those of these tickets that no other transaction has locked, locked."""
+    return await _locked(
+        connection, select(*_CHANGEABLE).where(_among(sorted(set(ids)))).with_for_update(skip_locked=True)
+    )
+
+
+async def lock_next(connection: AsyncConnection, queue: Queue, brands: Collection[str] | None) -> View | None:
+    """The next ticket of `queue` by the queue order that no other transaction is claiming, locked. `brands`: only of
+    these; none for all.
+    """
+    query = select(*_CHANGEABLE).where(TICKETS.c.queue == queue.value, TICKETS.c.state == _QUEUED, _RANKED)
+    if brands is not None:
+        query = query.where(TICKETS.c.brand.in_(sorted(brands)))
+    row = (await connection.execute(query.order_by(*_RANK).limit(1).with_for_update(skip_locked=True))).first()
+    return None if row is None else _view(row._mapping)
+
+
+async def save(connection: AsyncConnection, views: Iterable[View]) -> None:
+    """Write these tickets, which the caller has locked."""
+    with_decision: list[dict[str, Any]] = []
+    without: list[dict[str, Any]] = []
+    for view in views:
+        values = _values(view)
+        if view.decision is None:
+            without.append(values)
+        else:
+            with_decision.append({**values, "new_decision": view.decision.model_dump(mode="json")})
+    if with_decision:
+        await connection.execute(_UPDATE.values(decision=bindparam("new_decision")), with_decision)
+    if without:
+        await connection.execute(_UPDATE, without)
+
+
+async def find(connection: AsyncConnection, ticket_id: uuid.UUID) -> View | None:
+    """The ticket with its decision, not locked."""
+    row = (await connection.execute(select(TICKETS).where(_among([ticket_id])))).first()
+    return None if row is None else _view(row._mapping)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tickets to list: of these queues and brands (none: all), in this state, held by this agent."""
+
+    queues: Collection[Queue] | None = None
+    brands: Collection[str] | None = None
+    state: State | None = None
+    claimed_by: str | None = None
+
+
+async def page(connection: AsyncConnection, wanted: Filter, after: RankKey | None, limit: int) -> list[View]:
+    """Up to `limit` tickets in queue order, those after the rank `after`. Without their decisions."""
+    query = select(*_CHANGEABLE).where(_RANKED)
+    if wanted.queues is not None:
+        query = query.where(TICKETS.c.queue.in_(sorted(queue.value for queue in wanted.queues)))
+    if wanted.brands is not None:
+        query = query.where(TICKETS.c.brand.in_(sorted(wanted.brands)))
+    if wanted.state is not None:
+        query = query.where(TICKETS.c.state == wanted.state.value)
+    if wanted.claimed_by is not None:
+        query = query.where(TICKETS.c.claimed_by == wanted.claimed_by)
+    if after is not None:
+        query = query.where(tuple_(*_RANK) > tuple_(*after))
+    rows = await connection.execute(query.order_by(*_RANK).limit(limit))
+    return [_view(row._mapping) for row in rows]
+
+
+# --- history -------------------------------------------------------------------------------------------------------
+
+
+async def record(connection: AsyncConnection, events: Sequence[TicketEvent]) -> set[uuid.UUID]:
+    """Add these events to the history; returns the ids of those that were not in it."""
+    unique = {event.event_id: event for event in events}
+    rows = await connection.execute(
+        text(
+            "INSERT INTO desk.history (event_id, ticket_id, at, kind, payload) "
+            "SELECT event_id, ticket_id, at, kind, payload::jsonb "
+            "FROM unnest(:event_ids, :ticket_ids, :ats, :kinds, :payloads) "
+            "AS row (event_id, ticket_id, at, kind, payload) "
+            "ON CONFLICT (event_id) DO NOTHING RETURNING event_id"
+        ).bindparams(
+            bindparam("event_ids", type_=ARRAY(UuidType())),
+            bindparam("ticket_ids", type_=ARRAY(UuidType())),
+            bindparam("ats", type_=ARRAY(_TIME)),
+            bindparam("kinds", type_=ARRAY(Text())),
+            bindparam("payloads", type_=ARRAY(Text())),
+        ),
+        {
+            "event_ids": list(unique),
+            "ticket_ids": [event.ticket_id for event in unique.values()],
+            "ats": [event.occurred_at for event in unique.values()],
+            "kinds": [kind_of(event) for event in unique.values()],
+            "payloads": [event.model_dump_json(exclude_none=True) for event in unique.values()],
+        },
+    )
+    return set(rows.scalars())
+
+
+class HistoryEntry(NamedTuple):
+    event_id: uuid.UUID
+    at: datetime
+    kind: str
+    payload: dict[str, Any]
+
+
+async def history(connection: AsyncConnection, ticket_id: uuid.UUID, limit: int) -> list[HistoryEntry]:
+    """The latest `limit` events of a ticket, oldest first."""
+    rows = await connection.execute(
+        select(HISTORY.c.event_id, HISTORY.c.at, HISTORY.c.kind, HISTORY.c.payload)
+        .where(HISTORY.c.ticket_id == ticket_id)
+        .order_by(HISTORY.c.at.desc(), HISTORY.c.event_id.desc())
+        .limit(limit)
+    )
+    return [HistoryEntry(*row) for row in rows][::-1]
+
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+
+class KnownRequest(NamedTuple):
+    fingerprint: str
+    ticket_id: uuid.UUID | None
+
+
+async def begin_request(
+    connection: AsyncConnection, agent: str, key: str, fingerprint: str, now: datetime
+) -> KnownRequest | None:
+    """None for a new request. A repeated one waits until the first has ended, then what that one did is returned."""
+    added = await connection.scalar(
+        upsert(REQUESTS)
+        .values(agent=agent, key=key, fingerprint=fingerprint, stored_at=now)
+        .on_conflict_do_nothing()
+        .returning(REQUESTS.c.agent)
+    )
+    if added is not None:
+        return None
+    row = (
+        await connection.execute(select(REQUESTS.c.fingerprint, REQUESTS.c.ticket_id).where(_request(agent, key)))
+    ).one()
+    return KnownRequest(*row)
+
+
+async def end_request(connection: AsyncConnection, agent: str, key: str, ticket_id: uuid.UUID) -> None:
+    """Keep which ticket a request was about, for its repetitions."""
+    await connection.execute(update(REQUESTS).where(_request(agent, key)).values(ticket_id=ticket_id))
+
+
+async def forget_request(connection: AsyncConnection, agent: str, key: str) -> None:
+    """It did nothing: sent again, it is tried again."""
+    await connection.execute(REQUESTS.delete().where(_request(agent, key)))
+
+
+async def forget_requests(connection: AsyncConnection, before: datetime) -> None:
+    await connection.execute(REQUESTS.delete().where(REQUESTS.c.stored_at < before))
+
+
+# --- queues and peaks ----------------------------------------------------------------------------------------------
+
+
+class QueueCount(NamedTuple):
+    """Open tickets of one queue, brand, priority and state."""
+
+    queue: Queue
+    brand: str | None
+    priority: Priority
+    state: State
+    tickets: int
+    oldest_enqueued_at: datetime | None
+    next_due_at: datetime | None
+    breached: int
+
+
+async def queue_counts(connection: AsyncConnection) -> list[QueueCount]:
+    """All open tickets, counted."""
+    rows = await connection.execute(
+        text(
+            "SELECT queue, brand, priority, state, count(*), min(enqueued_at), min(next_due_at), "
+            "count(*) FILTER (WHERE breached) FROM desk.tickets "
+            "WHERE state <> 'resolved' AND queue IS NOT NULL AND priority IS NOT NULL "
+            "GROUP BY queue, brand, priority, state"
+        )
+    )
+    return [QueueCount(Queue(row[0]), row[1], Priority(row[2]), State(row[3]), *row[4:]) for row in rows]
+
+
+async def save_peaks(connection: AsyncConnection, events: Sequence[PeakEvent]) -> None:
+    """Keep the latest of each brand's queue."""
+    latest: dict[tuple[str, Queue], PeakEvent] = {}
+    for event in sorted(events, key=lambda event: (event.began_at, event.at)):
+        latest[event.brand, event.queue] = event
+    statement = upsert(PEAKS)
+    new = statement.excluded
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[PEAKS.c.brand, PEAKS.c.queue],
+            set_={column.name: new[column.name] for column in PEAKS.c if not column.primary_key},
+            where=tuple_(PEAKS.c.began_at, PEAKS.c.at) < tuple_(new.began_at, new.at),
+        ),
+        [
+            {name: getattr(latest[key], name) for name in PEAKS.c.keys()}  # noqa: SIM118 - of columns, not a dict
+            for key in sorted(latest)
+        ],
+    )
+
+
+class Peak(NamedTuple):
+    """A peak that has not ended."""
+
+    brand: str
+    queue: Queue
+    began_at: datetime
+    staff_needed: int | None
+
+
+async def peaks(connection: AsyncConnection) -> list[Peak]:
+    rows = await connection.execute(
+        select(PEAKS.c.brand, PEAKS.c.queue, PEAKS.c.began_at, PEAKS.c.staff_needed).where(
+            PEAKS.c.kind == PeakKind.BEGAN.value
+        )
+    )
+    return [Peak(row.brand, Queue(row.queue), row.began_at, row.staff_needed) for row in rows]
+
+
+# --- rows and views ------------------------------------------------------------------------------------------------
+
+_TICKET_FIELDS: Final = tuple(Ticket.__dataclass_fields__)
+_UPDATE: Final = (
+    update(TICKETS)
+    .where(TICKETS.c.ticket_id == bindparam("id"))
+    .values({column.name: bindparam(f"new_{column.name}") for column in _CHANGEABLE if not column.primary_key})
+)
+
+
+def _among(ids: Sequence[uuid.UUID]) -> ColumnElement[bool]:
+    return TICKETS.c.ticket_id == ids[0] if len(ids) == 1 else TICKETS.c.ticket_id.in_(ids)
+
+
+def _request(agent: str, key: str) -> ColumnElement[bool]:
+    return (REQUESTS.c.agent == agent) & (REQUESTS.c.key == key)
+
+
+async def _locked(connection: AsyncConnection, query: Select[Any]) -> dict[uuid.UUID, View]:
+    rows = await connection.execute(query.order_by(TICKETS.c.ticket_id))
+    return {row.ticket_id: _view(row._mapping) for row in rows}
+
+
+def _values(view: View) -> dict[str, Any]:
+    values: dict[str, Any] = {f"new_{name}": getattr(view.ticket, name) for name in _TICKET_FIELDS}
+    values["id"] = values.pop("new_ticket_id")
+    shown = ("brand", "channel", "language", "subject", "text", "text_sequence", "opened_at")
+    values |= {f"new_{name}": getattr(view, name) for name in shown}
+    values["new_clocks"] = _CLOCKS.dump_python(dict(view.clocks), mode="json")
+    values["new_next_due_at"] = next_due_at(view.clocks)
+    values["new_breached"] = is_breached(view.clocks)
+    return values
+
+
+def _view(row: Mapping[Any, Any]) -> View:
+    ticket = {name: row[name] for name in _TICKET_FIELDS}
+    ticket["state"] = State(ticket["state"])
+    decision = row.get("decision")
+    return View(
+        ticket=Ticket(
+            **{
+                **ticket,
+                "queue": _none_or(Queue, row["queue"]),
+                "category": _none_or(Category, row["category"]),
+                "priority": _none_or(Priority, row["priority"]),
+            }
+        ),
+        brand=row["brand"],
+        channel=_none_or(Channel, row["channel"]),
+        language=_none_or(Language, row["language"]),
+        subject=row["subject"],
+        text=row["text"],
+        text_sequence=row["text_sequence"],
+        opened_at=row["opened_at"],
+        clocks=_CLOCKS.validate_python(row["clocks"]),
+        decision=None if decision is None else TicketRouted.model_validate(decision),
+    )
+
+
+def _none_or(kind: Any, value: Any) -> Any:
+    return None if value is None else kind(value)
