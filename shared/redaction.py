@@ -56,8 +56,7 @@ def redact(text: str) -> Redacted:
     if not _may_hold_a_secret(text):
         return Redacted(text)
     counts: Counter[str] = Counter()
-    # Again until nothing is found: a cut can lay bare what stood in its way (a second value of a list, say). It ends,
-    # because every round replaces at least one character that is not a token's, and rules never cut tokens.
+    # Again until nothing is found: a cut can lay bare what stood in its way (a second value of a list, say).
     while spans := _secrets(text):
         pieces: list[str] = []
         end = 0
@@ -100,7 +99,7 @@ def redact_json_text(raw: str) -> str:
 _JSON_SCALAR: Final = re.compile(
     r'(?P<scalar>"(?:[^"\\]|\\.)*+"|-?[0-9](?:[0-9.]|[eE][+-]?)*+)(?P<colon>\s*:)?', re.DOTALL
 )
-_TOKEN: Final = re.compile(rf"\[(?:{'|'.join(KINDS)})\]")
+_TOKEN: Final = re.compile(rf"\[({'|'.join(KINDS)})\]")
 
 
 # The shadow -------------------------------------------------------------------------------------------------------
@@ -152,13 +151,33 @@ class _Span:
     kind: str
 
 
+# A text may be as it is written in JSON. An escape is one character: it is cut whole or not at all, and the digits of a
+# `\\u3000` are nobody's.
+_JSON_ESCAPE: Final = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
+_SHADOW_OF_ESCAPE: Final = {r"\"": '""', r"\\": "^^", r"\/": "//"}
+
+
+# In the shadow, tokens of an earlier cut are characters that no value can hold: so each round of cutting leaves fewer
+# characters to cut, and ends.
+_CUT: Final = "\ue000"
+_CUT_PASSWORD: Final = "\ue001"  # noqa: S105
+
+
+def _shadow(text: str, forms: dict[int, str]) -> str:
+    if "[" in text:
+        text = _TOKEN.sub(lambda token: (_CUT_PASSWORD if token[1] == PASSWORD else _CUT) * len(token[0]), text)
+    if "\\" in text:
+        text = _JSON_ESCAPE.sub(lambda escape: _SHADOW_OF_ESCAPE.get(escape[0], "\n" * len(escape[0])), text)
+    return text.translate(forms)
+
+
 def _secrets(text: str) -> list[_Span]:
     """The spans to cut, from left to right, none overlapping."""
     # Chinese numerals are words first ("卡号4111…一共" does not hold one digit more): they are read as digits where
     # there is nothing left to find without them.
-    found = list(_in_shadow(text.translate(_PLAIN)))
+    found = list(_in_shadow(_shadow(text, _PLAIN)))
     if not found and _CHINESE_NUMBER.search(text):
-        found = list(_in_shadow(text.translate(_SPOKEN)))
+        found = list(_in_shadow(_shadow(text, _SPOKEN)))
     if not found:
         return found
     found.sort(key=lambda span: (span.start, span.end))
@@ -298,24 +317,24 @@ def _compact(written: str) -> str:
 # Values that are named --------------------------------------------------------------------------------------------
 
 # Words that may stand between a name and its value, or between a value and its name. They must not end in the middle of
-# a word, so that "is" does not open "isn't" and "new" does not open "new1".
+# a word, so that "is" does not open "isn't", nor "her" a password "her-0".
 _FILLERS: Final = (
     "(?:(?:number|num|no\\.?|code|value|for|to|the|my|your|our|his|her|this|that|account|wallet|app|login|log ?in|card"
     "|bank|i|we|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|which|here|sent"
-    "|received|got|by|sms|text|in)(?![A-Za-z0-9'])"
+    "|received|got|by|sms|text|in)(?![!#-'*-9;<?-~])"
     "|就|应该|應該|现在|現在|好像|一直|1直|都|我|你|您|设置|設置|设|設|改|的|了|[号號]|[码碼]|刚才?|收到|发来|发|分别|明明"
-    "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|这个|這個|这|如下|尾|\\\\?[\"')#]|~)"
+    "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|这个|這個|这|如下|尾|[\"')#]|~)"
 )
-_LINKS: Final = "(?:(?:is|was|are|were|be|equals)(?![A-Za-z0-9'])|[:=]|[\\-=]?>|是|为|為|成|叫|即)"
+_LINKS: Final = "(?:(?:is|was|are|were|be|equals)(?![!#-'*-9;<?-~])|[:=]|[\\-=]?>|是|为|為|成|叫|即)"
 _BETWEEN: Final = rf"(?:[ ]{{0,3}}(?:{_FILLERS}|(?P<strong>{_LINKS})))*+"
-_OPENING: Final = rf"(?!\s*\[(?:{'|'.join(KINDS)})\])(?(strong)[\s,]{{0,4}}|[ ]{{0,4}})(?:\\?[\"'(<])?\s?"
+_OPENING: Final = r"(?(strong)[\s,]{0,4}|[ ]{0,4})[\"'(<]{0,2}+\s?"
 _OWNER: Final = (
     "(?:(?:my|your|the|our|his|her|their|new|old|current|login|log-?in|payment|card|bank|account|wallet|app|a|an|for|this"
-    "|google|sms)(?![A-Za-z0-9'])"
+    "|google|sms)(?![!#-'*-9;<?-~])"
     "|我们?|你|您|他|她|的|本次|这次|新|旧|原|登[录陆]|支付宝|支付|交易|银行卡?|取款|短信|手机|动态|微信|钱包|账[号户]|帐[号户]|卡)"
 )
 _BACK_LINK: Final = (
-    r"\\?[\"')]?[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as)(?![A-Za-z0-9'])|是|为|為|当作?|當作?|作为|做|=)"
+    r"[\"')]{0,2}[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as)(?![!#-'*-9;<?-~])|是|为|為|当作?|當作?|作为|做|=)"
     rf"(?:[ ]{{0,3}}{_OWNER}){{0,6}}[ ]{{0,3}}"
 )
 _BRACKETED_LINK: Final = rf"[ ]{{0,3}}\((?:{_OWNER}){{0,6}}"
@@ -413,7 +432,7 @@ _LOOKS_HARMLESS: Final = re.compile(
 
 
 def _is_password(value: str, strong: bool) -> bool:
-    if len(value) < 3 or _TOKEN.match(value):
+    if len(value) < 3:
         return False
     has_digit = any("0" <= character <= "9" for character in value)
     if strong:
@@ -502,17 +521,16 @@ _NAMED: Final = (
         PASSWORD,
         rf"密[码碼]|口令|{_NOT_IN_WORD}(?:passwords?|pass word|passwd|pswd|pwd|pass ?codes?|pass ?phrases?"
         rf"|pass(?=\s*[:=])|pw(?=\s*[:=])){_ENDS}",
-        # A quotation mark belongs to it only within: at its end it closes the quotation, or the JSON string; and a
-        # backslash only where it cannot be a JSON escape.
-        r"(?<=\")[^\"\n\\]{3,64}(?=\\?\")|(?<=')[^'\"\n\\]{3,64}(?=')"
-        r"|(?>(?![,.;:?)])(?:[!#-&(-\[\]-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])|\\(?=(?-i:[ac-eg-mo-qsv-zA-Z0-9!@#$%^&*_]))){3,200})",
+        # Without quotation marks round it, it may hold one within; at its end one closes the JSON string.
+        r"(?<=\")[^\"\n\ue000\ue001]{3,64}(?=\")|(?<=')[^'\"\n\ue000\ue001]{3,64}(?=')"
+        r"|(?>(?![,.;:?)\"'])(?:[!#-&(-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])){3,200})",
         _is_password,
     ),
     _NamedSecret(
         # "It is abc123 or abc456": the second one is named by the first.
         PASSWORD,
-        rf"\[password\][ ]{{0,2}}(?:或者?|{_NOT_IN_WORD}or{_ENDS})",
-        r"(?>[!#-&(-\[\]-~]{4,200})",
+        rf"{_CUT_PASSWORD}[ ]{{0,2}}(?:或者?|{_NOT_IN_WORD}or{_ENDS})",
+        r"(?>[!#-&(-~]{4,200})",
         _is_password,
     ),
 )
