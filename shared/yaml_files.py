@@ -1,0 +1,90 @@
+"""Policies in YAML, read into pydantic models; what is wrong is told with file, line and field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """A configuration file cannot be used. The message has one line per fault: `file:line: field: what is wrong`."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML would silently keep the last, and half a policy would be gone.
+
+    Leaves dates as text for pydantic, which names the field of one that cannot be.
+    """
+
+    yaml_implicit_resolvers: ClassVar[Any] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: Path, model: type[M]) -> M:
+    """Read `path` into `model`. Raises ConfigError."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8; save it as UTF-8") from None
+    try:
+        content = yaml.load(source, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        tree = yaml.compose(source, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(
+                f"{path}:{line_of(tree, item['loc'])}: {field_name(item['loc'])}: {_message(item)}"
+                for item in error.errors()
+            )
+        ) from None
+
+
+def field_name(location: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in location if part != "[key]") or "the file"
+
+
+def line_of(tree: yaml.Node | None, location: Sequence[str | int]) -> int:
+    """The line (from 1) of the deepest part of `location` that the file has."""
+    line, node = 1, tree
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _message(item: Any) -> str:
+    return str(item["msg"]).removeprefix("Value error, ")
