@@ -497,6 +497,12 @@ _NAMED: Final = (
         before=_BRACKETED_LINK,
     ),
     _NamedSecret(
+        CODE,
+        # A bare "the code" may be an error's: it takes the six digits that codes are sent with.
+        rf"{_NOT_IN_WORD}(?:the|that|this) code(?: (?:you|they|he|she))?{_ENDS}",
+        _digits(6, 6),
+    ),
+    _NamedSecret(
         PASSPORT,
         rf"(?:护照|護照|通行[证證]|回[乡鄉][证證]){_NUMBER_WORD}|{_NOT_IN_WORD}passports?{_NUMBER_WORD}{_ENDS}",
         r"[A-Z0-9]{6,12}(?![A-Z0-9])",

@@ -91,6 +91,9 @@ CUT = [
     ("password is a'b\"c!9", "password is [password]"),
     ("password is abc123,otp is 999999", "password is [password] is [code]"),
     ('{"password":"abc123","n":1}', '{"password":"[password]","n":1}'),
+    ("the code you sent is 482913 but it has expired", "the code you sent is [code] but it has expired"),
+    ("I read him the code 482913, sorry", "I read him the code [code], sorry"),
+    ("what does the code 9001 mean", "what does the code 9001 mean"),
     # identity and travel documents
     ("11010519491231002X", "[identity]"),
     ("身份证号11010519491231002x", "身份证号[identity]"),
