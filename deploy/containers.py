@@ -19,6 +19,7 @@ from deploy.processes import ProgramFailed, free_port
 if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
 
+POSTGRES_IMAGE: Final = "postgres:18"
 _START_TIMEOUT_SECONDS: Final = 120.0
 _STOP_TIMEOUT_SECONDS: Final = 30
 _PING_TIMEOUT_SECONDS: Final = 10.0

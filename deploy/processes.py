@@ -204,7 +204,7 @@ def end_leftover(pid_file: Path, stop_signal: signal.Signals = signal.SIGTERM, t
         record = json.loads(pid_file.read_text())
         process = psutil.Process(record["pid"])
         running = _lives(process) and abs(process.create_time() - record["created"]) < 1
-    except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
         running = False
     if running:
         _end(process, stop_signal, timeout_seconds)

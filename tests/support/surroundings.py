@@ -10,18 +10,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final
 
 import asyncpg
 
 from deploy.brokers import Broker, NoRealKafka, real_kafka
-from deploy.containers import docker_unavailable_reason
+from deploy.containers import POSTGRES_IMAGE, docker_unavailable_reason
 from deploy.embedded.broker import EmbeddedBroker
 from deploy.embedded.postgres import EmbeddedPostgres
 from deploy.processes import RUN_DIRECTORY, DirectoryInUse, claimed, end_leftovers
 from shared.settings import CommonSettings
-
-POSTGRES_IMAGE: Final = "postgres:18"
 
 
 @dataclass(frozen=True)
