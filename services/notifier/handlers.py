@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,7 +27,7 @@ from services.notifier.domain.notifications import (
 from services.notifier.domain.outputs import Outputs
 from services.notifier.domain.texts import Texts
 from services.notifier.settings import Settings
-from services.notifier.storage import Result, State
+from services.notifier.storage import Result, State, Window
 from shared import metrics, topics
 from shared.cloudevents import Outgoing, Received
 from shared.database import Database
@@ -134,17 +134,17 @@ class Handlers:
 
     async def _acknowledge(self, connection: AsyncConnection, fresh: Sequence[tuple[Notification, str]]) -> None:
         """Schedule new acknowledgements, within what each customer may get in the hour of its cause."""
+        if not fresh:
+            return
         limit = self._settings.notifier_acknowledgements_per_hour
+        windows: dict[Window, list[Notification]] = defaultdict(list)
+        for item, conversation in fresh:
+            windows[f"acknowledgement/{conversation}", window_start(item.caused_at, _HOUR_SECONDS)].append(item)
+        used = await storage.use_allowances(connection, {window: len(group) for window, group in windows.items()})
         send: list[Notification] = []
         held: list[tuple[Notification, str]] = []
-
-        def window(entry: tuple[Notification, str]) -> tuple[str, datetime]:
-            return entry[1], window_start(entry[0].caused_at, _HOUR_SECONDS)
-
-        for (conversation, start), entries in groupby(sorted(fresh, key=window), key=window):
-            group = [item for item, _ in entries]
-            used = await storage.use_allowance(connection, f"acknowledgement/{conversation}", start, len(group))
-            for number, item in enumerate(group, start=used - len(group) + 1):
+        for window, group in windows.items():
+            for number, item in enumerate(group, start=used[window] - len(group) + 1):
                 reason = held_back(item, number, limit)
                 if reason is None:
                     send.append(item)
@@ -168,17 +168,20 @@ class Handlers:
 
     async def _remind(self, connection: AsyncConnection, fresh: Sequence[Notification]) -> None:
         """Schedule new reminders: at once within the limit of each recipient's window, with its digest beyond."""
+        if not fresh:
+            return
         now = datetime.now(UTC)
         window_seconds = self._settings.notifier_reminder_window_seconds
         start = window_start(now, window_seconds)
         limit = self._settings.notifier_reminders_per_window
+        windows: dict[Window, list[Notification]] = defaultdict(list)
+        for item in sorted(fresh, key=lambda item: item.caused_at):
+            windows[f"reminder/{_recipient(item)}", start].append(item)
+        used = await storage.use_allowances(connection, {window: len(group) for window, group in windows.items()})
         at_once: list[Notification] = []
         beyond: list[tuple[Notification, Notification]] = []  # reminder, its digest
-        ordered = sorted(fresh, key=_recipient)
-        for (endpoint, recipient), reminders in groupby(ordered, key=_recipient):
-            group = sorted(reminders, key=lambda item: item.caused_at)
-            used = await storage.use_allowance(connection, f"reminder/{endpoint}/{recipient}", start, len(group))
-            room = max(0, limit - (used - len(group)))
+        for window, group in windows.items():
+            room = max(0, limit - (used[window] - len(group)))
             at_once += group[:room]
             beyond += [(item, digest_of(item, start)) for item in group[room:]]
         if beyond:
@@ -242,6 +245,6 @@ def _those(notifications: Sequence[Notification], ids: set[uuid.UUID]) -> list[N
     return list({item.notification_id: item for item in notifications if item.notification_id in ids}.values())
 
 
-def _recipient(notification: Notification) -> tuple[str, str]:
+def _recipient(notification: Notification) -> str:
     route = notification.route
-    return (route.endpoint, route.recipient) if route else ("", "")
+    return f"{route.endpoint}/{route.recipient}" if route else ""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Column, DateTime, Index, Row, Text, bindparam, text
+from sqlalchemy import Column, DateTime, Index, Integer, Row, Text, bindparam, text
 from sqlalchemy import Uuid as UuidType
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -360,7 +360,7 @@ async def record_results(connection: AsyncConnection, results: Sequence[Result],
         ).bindparams(
             _uuids("ids"),
             _texts("states"),
-            bindparam("attempts", type_=ARRAY(NotificationRow.__table__.c.attempt.type)),  # type: ignore[attr-defined]
+            _integers("attempts"),
             _texts("details"),
             bindparam("next", type_=ARRAY(DateTime(timezone=True))),
             bindparam("now", type_=DateTime(timezone=True)),
@@ -376,16 +376,28 @@ async def record_results(connection: AsyncConnection, results: Sequence[Result],
     )
 
 
-async def use_allowance(connection: AsyncConnection, scope: str, window_start: datetime, count: int) -> int:
-    """Count `count` more in this window and return how many that makes. Holds the row until the transaction ends."""
-    used: int = await connection.scalar(
+Window = tuple[str, datetime]
+"""A scope (whom, and for what) and the beginning of its window."""
+
+
+async def use_allowances(connection: AsyncConnection, counts: Mapping[Window, int]) -> dict[Window, int]:
+    """Count so many more in each window and return how many that makes. Holds the rows until the transaction ends."""
+    ordered = sorted(counts)
+    rows = await connection.execute(
         text(
-            "INSERT INTO notifier.allowances AS known (scope, window_start, used) VALUES (:scope, :start, :count) "
-            "ON CONFLICT (scope, window_start) DO UPDATE SET used = known.used + excluded.used RETURNING used"
-        ),
-        {"scope": scope, "start": window_start, "count": count},
+            "INSERT INTO notifier.allowances AS known (scope, window_start, used) "
+            "SELECT scope, window_start, used "
+            "FROM unnest(:scopes, :starts, :counts) AS row (scope, window_start, used) "
+            "ON CONFLICT (scope, window_start) DO UPDATE SET used = known.used + excluded.used "
+            "RETURNING scope, window_start, used"
+        ).bindparams(_texts("scopes"), bindparam("starts", type_=ARRAY(DateTime(timezone=True))), _integers("counts")),
+        {
+            "scopes": [scope for scope, _ in ordered],
+            "starts": [start for _, start in ordered],
+            "counts": [counts[window] for window in ordered],
+        },
     )
-    return used
+    return {(row.scope, row.window_start): row.used for row in rows}
 
 
 async def count_open(connection: AsyncConnection) -> dict[str, int]:
@@ -475,7 +487,7 @@ async def lease_due(
             "WHERE leased.id = due.id RETURNING leased.id, leased.kind, leased.attempt, leased.planned_at"
         ).bindparams(
             _texts("endpoints"),
-            bindparam("free", type_=ARRAY(NotificationRow.__table__.c.attempt.type)),  # type: ignore[attr-defined]
+            _integers("free"),
             bindparam("now", type_=DateTime(timezone=True)),
             bindparam("until", type_=DateTime(timezone=True)),
         ),
@@ -517,7 +529,7 @@ async def end_leases(connection: AsyncConnection, again: Mapping[Lease, datetime
             "FROM ours WHERE deadline.id = ours.id AND ours.due_at IS NOT NULL) SELECT id FROM ours"
         ).bindparams(
             _uuids("ids"),
-            bindparam("attempts", type_=ARRAY(NotificationRow.__table__.c.attempt.type)),  # type: ignore[attr-defined]
+            _integers("attempts"),
             bindparam("due", type_=ARRAY(DateTime(timezone=True))),
         ),
         {
@@ -623,3 +635,7 @@ def _uuids(name: str) -> Any:
 
 def _texts(name: str) -> Any:
     return bindparam(name, type_=ARRAY(Text()))
+
+
+def _integers(name: str) -> Any:
+    return bindparam(name, type_=ARRAY(Integer()))

@@ -1,0 +1,136 @@
+"""Where a notification goes, and how `notifications.yaml` is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.notifier.config import ConfigError, load_outputs
+from services.notifier.domain.outputs import customer_route, is_automatic_sender, is_mail_address, lead_routes
+from shared.events import Output
+from shared.taxonomy import Channel, Queue
+from tests.unit.notifier.examples import CONFIG_FILE, ENVIRONMENT, KEY, OUTPUTS
+
+
+@pytest.mark.parametrize(
+    ("channel", "reply_to", "email", "customer_id", "expected"),
+    [
+        (Channel.EMAIL, "a@b.example", None, "c@d.example", (Output.MAIL, "mail", "a@b.example")),
+        (Channel.EMAIL, None, None, "c@d.example", (Output.MAIL, "mail", "c@d.example")),
+        (Channel.WEB_FORM, None, "e@f.example", "x", (Output.MAIL, "mail", "e@f.example")),
+        (Channel.WEB_FORM, None, None, "x", (Output.WEBHOOK, "upay", "x")),
+        (Channel.WEB_FORM, "a@b.example\r\nBcc: all@b.example", None, "x", (Output.WEBHOOK, "upay", None)),
+        (Channel.WECHAT, "openid-1", "e@f.example", "x", (Output.WEBHOOK, "upay", "openid-1")),
+        (Channel.PHONE, None, None, "+8613800000000", (Output.WEBHOOK, "upay", "+8613800000000")),
+    ],
+)
+def test_a_customer_is_answered_where_he_wrote(
+    channel: Channel,
+    reply_to: str | None,
+    email: str | None,
+    customer_id: str,
+    expected: tuple[Output, str, str | None],
+) -> None:
+    route = customer_route(
+        OUTPUTS, brand="upay", channel=channel, customer_id=customer_id, email=email, reply_to=reply_to
+    )
+    assert (route.output, route.endpoint) == expected[:2]
+    assert route.recipient == (expected[2] or reply_to)
+
+
+def test_an_unknown_brand_has_a_gateway_and_leads() -> None:
+    route = customer_route(OUTPUTS, brand="brand_new", channel=Channel.X, customer_id="x")
+    assert route.endpoint == "other_brands"
+    assert [way.recipient for _, way in lead_routes(OUTPUTS, brand="brand_new", queue=Queue.SECURITY)] == [
+        "service_lead"
+    ]
+
+
+def test_leads_are_those_of_the_queue() -> None:
+    def told(queue: Queue | None) -> list[str]:
+        return [way.recipient for _, way in lead_routes(OUTPUTS, brand="upay", queue=queue)]
+
+    assert told(Queue.PAYMENTS) == ["money_lead"]
+    assert told(Queue.COMPLAINTS) == ["service_lead", "money_lead"]
+    assert told(Queue.TECHNICAL) == told(None) == ["service_lead"]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [
+        ("someone@mail.example", True),
+        ("first.last+tag@sub.mail.example", True),
+        ("no-at.example", False),
+        ("two@@mail.example", False),
+        ("name@host", False),
+        ("a b@mail.example", False),
+        ("a@mail.example\n", False),
+        ("<a@mail.example>", False),
+        ("a@mail.example,b@mail.example", False),
+        ("a" * 65 + "@mail.example", False),
+        (None, False),
+    ],
+)
+def test_mail_addresses(address: str | None, is_one: bool) -> None:
+    assert is_mail_address(address) is is_one
+
+
+def test_automatic_senders() -> None:
+    assert all(map(is_automatic_sender, ("MAILER-DAEMON@mx.example", "no-reply@x.example", "bounces+id=7@x.example")))
+    assert not any(map(is_automatic_sender, ("norepl@x.example", "customer@noreply.example")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("url: ${NOTIFIER_LEADS_URL}", "url: ftp://x", r"endpoints\.leads\.url: .*not an http or https URL"),
+        ("url: ${NOTIFIER_LEADS_URL}", "url: https://u:p@x/", r"endpoints\.leads\.url: .*must not carry a user"),
+        (
+            "${NOTIFIER_LEADS_SECRET}",
+            "${NOT_THERE}",
+            r"endpoints\.leads\.secrets\.0: set the environment variable NOT_THERE",
+        ),
+        ("${NOTIFIER_LEADS_SECRET}", "not-base64!", r"endpoints\.leads\.secrets\.0: .*is not base64"),
+        ("${NOTIFIER_LEADS_SECRET}", "c2hvcnQ=", r"endpoints\.leads\.secrets\.0: .*must be 24 to 64 bytes"),
+        ("timezone: Asia/Shanghai", "timezone: Asia/Nowhere", r"leads\.service_lead\.timezone: .*IANA time zone"),
+        ("language: en", "language: fr", r"leads\.international_lead\.language"),
+        (
+            "gateways: {default: topay}",
+            "gateways: {default: typo}",
+            r"brands\.topay\.gateways\.default`: no endpoint typo",
+        ),
+        ("gateways: {default: topay}", "gateways: {x: topay}", r"brands\.topay: .*needs a `default`"),
+        ("default: [international_lead]", "default: [nobody]", r"brands\.topay\.leads\.default`: no lead nobody"),
+        (
+            "mail_from: service@topay.example",
+            "mail_from: service",
+            r"brands\.topay\.mail_from: .*not an e-mail address",
+        ),
+        ("mail_channels: [email, web_form]", "mail_channels: [fax]", r"mail_channels"),
+        ("mail_channels:", "mail_chanels:", r"mail_chanels: Extra inputs"),
+        ("  other_brands:\n", "  mail:\n", r"the name is taken"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "notifications.yaml"
+    words = CONFIG_FILE.read_text(encoding="utf-8")
+    assert old in words
+    path.write_text(words.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_outputs(path, ENVIRONMENT)
+    assert str(path) in str(raised.value)
+    assert not any(value in str(raised.value) for value in (KEY, "c2hvcnQ=", "not-base64!"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read: No such file"):
+        load_outputs(tmp_path / "nowhere.yaml", ENVIRONMENT)
+
+
+def test_secrets_come_from_the_environment_and_do_not_show() -> None:
+    both = load_outputs(CONFIG_FILE, ENVIRONMENT | {"NOTIFIER_GATEWAY_SECRET_PREVIOUS": KEY[::-1].lstrip("=") + "=="})
+    assert len(OUTPUTS.endpoints["upay"].secrets) == 1  # an empty optional reference is no secret
+    assert len(both.endpoints["upay"].secrets) == 2
+    assert KEY not in repr(OUTPUTS)
+    assert KEY not in CONFIG_FILE.read_text(encoding="utf-8")

@@ -1,0 +1,133 @@
+"""What customers read: complete, in their language, and never asking for a secret."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.notifier.config import TEXTS_DIRECTORY, ConfigError, load_texts
+from services.notifier.domain.texts import acknowledgement_text, reference_of
+from shared.taxonomy import CATEGORIES, Category, Fact, Language
+from tests.unit.notifier.examples import OUTPUTS, TEXTS, routed_event
+
+BRAND_NAMES = OUTPUTS.brand("upay").name.by_language
+TICKET = routed_event().ticket_id
+
+# A secret, a verb by which one asks for it, and what turns asking into its opposite; per language.
+SECRET = re.compile(
+    r"卡号|密码|验证码|安全码|身份证|CVV|PIN\b|card number|password|passcode|\bcode\b|identity (card|number)|ID number",
+    re.I,
+)
+ASKING = re.compile(
+    r"提供|告诉|告知|发送|发给|回复|填写|上传|补充|索要"
+    r"|\b(send|tell|give|share|provide|reply|write|state|enter|confirm|ask)\b",
+    re.I,
+)
+REFUSING = re.compile(r"不会|不要|不得|请勿|绝不|never|do not|don't", re.I)
+
+
+def asks_for_a_secret(sentence: str) -> bool:
+    return bool(SECRET.search(sentence) and ASKING.search(sentence) and not REFUSING.search(sentence))
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+    else:
+        yield str(value)
+
+
+def text_of(language: Language, category: Category, **changes: Any) -> str:
+    _, text = acknowledgement_text(
+        TEXTS,
+        ticket_id=TICKET,
+        brand_names=BRAND_NAMES,
+        language=language,
+        category=category,
+        points=changes.get("points", (category,)),
+        missing=changes.get("missing", CATEGORIES[category].facts),
+    )
+    return text
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_no_text_asks_for_a_secret(language: str) -> None:
+    content = yaml.safe_load((TEXTS_DIRECTORY / f"{language}.yaml").read_text(encoding="utf-8"))
+    sentences = [part for words in strings(content) for part in re.split(r"[。！？\n]|[.!?](?:\s|$)", words) if part]
+    assert len(sentences) > 100
+    assert [sentence for sentence in sentences if asks_for_a_secret(sentence)] == []
+    # What is asked for (facts are joined to a "please reply with") names no secret at all but the promo code.
+    asked = [words.replace("promo code", "").replace("优惠码", "") for words in content["facts"].values()]
+    assert [words for words in asked if SECRET.search(words)] == []
+
+
+def test_the_check_for_secrets_bites() -> None:
+    assert asks_for_a_secret("请回复您的银行卡号")
+    assert asks_for_a_secret("Please tell us your password")
+    assert not asks_for_a_secret("我们绝不会向您索要密码")
+
+
+@pytest.mark.parametrize("category", Category)
+@pytest.mark.parametrize("language", Language)
+def test_every_acknowledgement_has_its_parts(language: Language, category: Category) -> None:
+    text = text_of(language, category)
+    books = TEXTS.of(language)
+    assert text.count(reference_of(TICKET)) == len(books) == (2 if language is Language.OTHER else 1)
+    for book in books:
+        assert book.categories[category].next in text
+        assert all(step in text for step in book.categories[category].steps)
+        assert all((book.facts[fact] in text) == (fact in CATEGORIES[category].facts) for fact in Fact)
+        safety = category is Category.ACCOUNT_SECURITY
+        assert (book.freeze in text, book.safety in text) == (safety, safety)
+    assert "{" not in text
+
+
+def test_speaks_the_customers_language() -> None:
+    assert not re.search(r"[\u4e00-\u9fff]", text_of(Language.EN, Category.REFUND))
+    chinese = text_of(Language.ZH, Category.REFUND).replace("UPay", "").replace(reference_of(TICKET), "")
+    assert not re.search(r"[A-Za-z]", chinese)
+
+
+def test_lists_every_point_that_was_raised() -> None:
+    points = (Category.TOP_UP, Category.REFUND, Category.FEES_LIMITS)
+    lines = text_of(Language.ZH, Category.TOP_UP, points=points).splitlines()
+    assert [line for line in lines if re.match(r"\d", line)] == ["1. 充值", "2. 退款", "3. 费用与限额"]
+
+
+def test_asks_nothing_when_nothing_is_missing() -> None:
+    assert TEXTS.en.questions not in text_of(Language.EN, Category.TOP_UP, missing=())
+
+
+def test_a_secondary_point_about_security_offers_freezing() -> None:
+    text = text_of(Language.EN, Category.MISSING_FUNDS, points=(Category.MISSING_FUNDS, Category.ACCOUNT_SECURITY))
+    assert TEXTS.en.freeze in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("  dispute:\n", "  disputes:\n", r"zh\.categories"),
+        ("工单号 {reference}", "工单号 {ticket}", r"zh\.received: .*unknown placeholder \{ticket\}"),
+        ('  merchant: "商家名称"\n', "", r"zh\.facts: .*no text for merchant"),
+        ("categories:", "categories: [", r"zh\.yaml: is not YAML at line"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, old: str, new: str, named: str) -> None:
+    directory = tmp_path / "texts"
+    shutil.copytree(TEXTS_DIRECTORY, directory)
+    words = (directory / "zh.yaml").read_text(encoding="utf-8")
+    assert old in words
+    (directory / "zh.yaml").write_text(words.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError, match=named) as raised:
+        load_texts(directory)
+    assert str(directory) in str(raised.value)
