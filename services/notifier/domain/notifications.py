@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from math import floor
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -279,7 +280,7 @@ def lead_notifications(event: SlaEvent, texts: Texts, outputs: Outputs, tracepar
 
 def window_start(at: datetime, window_seconds: int) -> datetime:
     """The beginning of the window that `at` lies in; windows are counted from the epoch, the same on every replica."""
-    epoch_seconds = int(at.timestamp())
+    epoch_seconds = floor(at.timestamp())
     return datetime.fromtimestamp(epoch_seconds - epoch_seconds % window_seconds, UTC)
 
 

@@ -31,6 +31,7 @@ from shared.events import (
     SlaKind,
     TicketActivity,
     TicketMessage,
+    TicketRouted,
     derive_id,
 )
 from shared.taxonomy import Category, Channel, Fact, Language, Queue
