@@ -16,6 +16,7 @@ import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared import topics
+from shared.admin import partitions as partitions_of
 from shared.cloudevents import InvalidRecord, decode
 from shared.events import (
     ChannelMessage,
@@ -39,7 +40,8 @@ async def read_all(settings: CommonSettings, names: Iterable[str]) -> dict[str, 
     found: dict[str, list[ConsumerRecord[bytes, bytes]]] = {name: [] for name in names}
     await consumer.start()
     try:
-        partitions = [TopicPartition(name, part) for name in found for part in await _partitions(consumer, name)]
+        counts = await partitions_of(settings)
+        partitions = [TopicPartition(name, part) for name in found for part in range(counts.get(name, 0))]
         ends = await consumer.end_offsets(partitions)
         begins = await consumer.beginning_offsets(partitions)
         open_ones = {partition for partition in partitions if ends[partition] > begins[partition]}
@@ -56,11 +58,6 @@ async def read_all(settings: CommonSettings, names: Iterable[str]) -> dict[str, 
     finally:
         await consumer.stop()
     return found
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
-    await consumer.topics()  # loads the metadata of topics that nobody subscribed to
-    return consumer.partitions_for_topic(topic) or set()
 
 
 @dataclass
@@ -127,7 +124,7 @@ def _event(record: ConsumerRecord[bytes, bytes], model: type[Any]) -> Any:
 
 
 def _account_for_sent(result: Audit, sent: list[ConsumerRecord[bytes, bytes]], messages: list[TicketMessage]) -> None:
-    by_message = Counter((item.brand, item.channel, item.message_id) for item in messages)
+    by_message = Counter((item.brand, item.channel.value, item.message_id) for item in messages)
     dead = Counter((item.topic, item.partition, item.offset) for item in result.dead)
     seen: Counter[tuple[str, str, str]] = Counter()
     for record in sent:
@@ -142,7 +139,7 @@ def _account_for_sent(result: Audit, sent: list[ConsumerRecord[bytes, bytes]], m
         except InvalidRecord:
             result.lose(f"{place} is bad and has no dead letter")
             continue
-        identity = (message.brand, message.channel, message.message_id)
+        identity = (message.brand, message.channel.value, message.message_id)
         seen[identity] += 1
         if seen[identity] > 1:
             result.duplicates += 1
@@ -152,7 +149,7 @@ def _account_for_sent(result: Audit, sent: list[ConsumerRecord[bytes, bytes]], m
         result.double(f"message {'/'.join(identity)} on {topics.TICKETS_MESSAGES.name}", times)
     tickets_of: dict[tuple[str, str, str], set[str]] = {}
     for item in messages:
-        tickets_of.setdefault((item.brand, item.channel, item.message_id), set()).add(str(item.ticket_id))
+        tickets_of.setdefault((item.brand, item.channel.value, item.message_id), set()).add(str(item.ticket_id))
     for identity, tickets in tickets_of.items():
         result.double(f"tickets of message {'/'.join(identity)}", len(tickets))
     result.accepted = len(by_message)

@@ -27,8 +27,8 @@ _READY_SECONDS: Final = 90.0
 _DATABASE: Final = "switchyard"
 
 
-class Broker(Protocol):
-    """A broker of our own: `deploy.embedded.broker.EmbeddedBroker` or `deploy.kafka.native.NativeKafka`."""
+class Startable(Protocol):
+    """What a stack asks of its broker: any of `deploy.brokers`, or an `ExternalBroker`."""
 
     @property
     def bootstrap_servers(self) -> str: ...
@@ -60,7 +60,7 @@ class Stack:
     def __init__(
         self,
         directory: Path,
-        broker: Broker,
+        broker: Startable,
         *,
         environment: Mapping[str, str] | None = None,
         of_service: Mapping[str, Mapping[str, str]] | None = None,

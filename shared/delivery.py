@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 _BACKOFF_FIRST_SECONDS: Final = 0.1
 _BACKOFF_MOST_SECONDS: Final = 5.0
 _TRIES_ALONE: Final = 3
+# How long a rebalance waits for a member that is busy: longer than a batch with its retries, shorter than a person's.
+_REBALANCE_MOST_MS: Final = 60_000
 _TRACEBACK_LINES: Final = 12
 _VALUE_MOST_CHARACTERS: Final = 200_000
 # SQLSTATE classes of faults that pass: connection, transaction rollback (deadlock, serialization), resources,
@@ -337,6 +339,7 @@ def subscribe(
         batch=True,
         max_records=settings.batch_max_records,
         batch_timeout_ms=settings.batch_wait_ms,
+        rebalance_timeout_ms=_REBALANCE_MOST_MS,
         ack_policy=AckPolicy.NACK_ON_ERROR,
         auto_offset_reset="earliest",
         parser=_lenient_headers,

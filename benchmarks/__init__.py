@@ -1,0 +1,1 @@
+"""What Switchyard costs, each figure beside a baseline of the same run. `make bench`, or `make bench ONLY=pipeline`."""

@@ -1,0 +1,170 @@
+"""Throughput from `channel.messages` to `queues.*` with all five services, PostgreSQL and the broker on this machine.
+
+The records wait in the topic before intake and classifier start, so the pipeline runs as fast as it can. The clock is the
+records' own time stamps: from the first record that intake publishes to the last that the classifier publishes. Baseline: a
+bare aiokafka loop that consumes the same records and produces them to another topic, in the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import psutil
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks.figures import Figure, note, report
+from deploy.audit import read_all
+from deploy.demo.settings import demo_environment
+from deploy.kafka.native import NativeKafka, unavailable_reason
+from deploy.embedded.broker import EmbeddedBroker
+from deploy.stack import Stack
+from shared import topics
+from shared.admin import create_topics
+from shared.topics import Topic
+
+MESSAGES: Final = int(os.environ.get("BENCH_MESSAGES", "20000"))
+_COPY: Final = Topic("bench.copy", "the bare loop's copy", "as read", (), (), (), timedelta(hours=1))
+_TEXTS: Final = (
+    "充值两百块一直没到账，钱已经扣了，帮忙查一下",
+    "密码忘了登不进去，换了手机收不到验证码",
+    "My payment to the coffee shop was declined twice, the app says error 5003",
+    "昨天下午三点多给房东转账5000元，到现在对方没收到，订单号 20261122778899",
+    "红包怎么提现，要手续费吗",
+    "有人冒充客服让我转账，账户里少了800块，赶紧冻结！",
+    "How do I change the phone number linked to my wallet?",
+    "退款三天了还没有消息，商家说已经退了",
+    "app 一打开就闪退，安卓14，版本 8.2.1",
+    "绑卡的时候提示不支持该银行",
+)
+_CHANNELS: Final = ("app_chat", "wechat", "email", "phone", "web_form")
+_BRANDS: Final = ("upay_wallet", "u_wallet", "upay", "topay")
+
+
+def records(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """`count` messages of as many customers: each opens a ticket."""
+    sent_at = datetime.now(UTC).isoformat()
+    for index in range(count):
+        brand, channel = _BRANDS[index % len(_BRANDS)], _CHANNELS[index % len(_CHANNELS)]
+        customer = f"customer-{index}"
+        body = {
+            "brand": brand,
+            "channel": channel,
+            "message_id": f"bench-{index}",
+            "customer": {"id": customer, "name": "林女士", "phone": "+8613800138000"},
+            "text": _TEXTS[index % len(_TEXTS)],
+            "sent_at": sent_at,
+        }
+        yield f"{brand}/{channel}/{customer}".encode(), json.dumps(body, ensure_ascii=False).encode()
+
+
+async def publish(bootstrap_servers: str, count: int) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", linger_ms=2, max_batch_size=256 * 1024)
+    await producer.start()
+    try:
+        futures = [
+            await producer.send(topics.CHANNEL_MESSAGES.name, value, key=key) for key, value in records(count)
+        ]
+        await asyncio.gather(*futures)
+    finally:
+        await producer.stop()
+
+
+async def bare_loop(bootstrap_servers: str, count: int) -> float:
+    """Records per second of a consume-and-produce loop with batches, keyed pipelined sends and a commit per batch."""
+    consumer = AIOKafkaConsumer(
+        topics.CHANNEL_MESSAGES.name,
+        bootstrap_servers=bootstrap_servers,
+        group_id="bench.bare",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", linger_ms=2, max_batch_size=256 * 1024)
+    await consumer.start()
+    await producer.start()
+    try:
+        done, begun = 0, 0.0
+        while done < count:
+            batch = await consumer.getmany(timeout_ms=200, max_records=500)
+            begun = begun or time.perf_counter()
+            futures = [
+                await producer.send(_COPY.name, record.value, key=record.key)
+                for part in batch.values()
+                for record in part
+            ]
+            await asyncio.gather(*futures)
+            if futures:
+                await consumer.commit()
+            done += len(futures)
+        return done / (time.perf_counter() - begun)
+    finally:
+        await consumer.stop()
+        await producer.stop()
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """User and system time of a process and its living children."""
+    if pid is None:
+        return 0.0
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+    return sum(sum(member.cpu_times()[:4]) for member in family) - sum(sum(m.cpu_times()[2:4]) for m in family[1:])
+
+
+async def routed_so_far(stack: Stack) -> int:
+    import asyncpg
+
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        count: int = await connection.fetchval("SELECT count(*) FROM classifier.decisions")
+    finally:
+        await connection.close()
+    return count
+
+
+async def run(directory: Path) -> None:
+    reason = unavailable_reason()
+    broker = EmbeddedBroker(directory / "broker") if reason else NativeKafka(directory / "kafka")
+    name = f"the embedded broker ({reason})" if reason else "Apache Kafka"
+    note(f"{MESSAGES} messages, {name}, {psutil.cpu_count()} cores")
+    environment = demo_environment(gateway_url="http://127.0.0.1:9", mail_port=9)
+    stack = Stack(directory, broker, environment=environment)
+    async with stack:
+        stack.stop_service("intake")
+        stack.stop_service("classifier")
+        await create_topics(stack.settings, wanted=[_COPY])
+        await publish(broker.bootstrap_servers, MESSAGES)
+        baseline = await bare_loop(broker.bootstrap_servers, MESSAGES)
+        members = {service: service for service in stack.services}
+        stack.start_service("intake")
+        stack.start_service("classifier")
+        before = {service: cpu_seconds(stack.pid(service)) for service in members}
+        around = {"broker": broker.pid, "postgres": stack.postgres.pid}
+        before |= {part: cpu_seconds(pid) for part, pid in around.items()}
+        while await routed_so_far(stack) < MESSAGES:
+            await asyncio.sleep(0.5)
+        used = {service: cpu_seconds(stack.pid(service)) - before[service] for service in members}
+        used |= {part: cpu_seconds(pid) - before[part] for part, pid in around.items()}
+        found = await read_all(
+            stack.settings, [topics.TICKETS_MESSAGES.name, *(topic.name for topic in topics.QUEUES)]
+        )
+        accepted = [record.timestamp for record in found.pop(topics.TICKETS_MESSAGES.name)]
+        routed = [record.timestamp for part in found.values() for record in part]
+        if (len(accepted), len(routed)) != (MESSAGES, MESSAGES):
+            raise RuntimeError(f"sent {MESSAGES}, accepted {len(accepted)}, routed {len(routed)}: not a clean run")
+        rate = MESSAGES / ((max(routed) - min(accepted)) / 1000)
+    report(Figure("pipeline", "tickets from channel.messages to queues.*", rate, "tickets/s", baseline))
+    for part, seconds in sorted(used.items(), key=lambda item: -item[1]):
+        report(Figure("pipeline", f"CPU of {part}", seconds / MESSAGES * 1e6, "µs/ticket", 1e6 / baseline))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="switchyard-bench-") as directory:
+        asyncio.run(run(Path(directory)))
