@@ -103,6 +103,11 @@ def trace_of(event: Event) -> str:
     return f"00-{event.event_id.hex}-{derive_id('span', event.event_id).hex[:16]}-00"
 
 
+def given_trace(traceparent: str, event: Event) -> str:
+    """The trace context that a producer sent along, or one for the event where it sent none that is valid."""
+    return traceparent if _TRACEPARENT.fullmatch(traceparent) else trace_of(event)
+
+
 def describe(error: ValidationError) -> str:
     """Each wrong field and what is wrong with it, without the values: they may be secrets."""
     named = [
@@ -131,12 +136,11 @@ def decode(record: Record, carries: Sequence[type[Event]]) -> Received[Any]:
         malformed = any(item["type"] == "json_invalid" for item in error.errors(include_input=False, include_url=False))
         reason = DeadLetterReason.MALFORMED if malformed else DeadLetterReason.INVALID
         raise InvalidRecord(reason, f"{model.TYPE}: {describe(error)}") from None
-    traceparent = headers.get("traceparent", "")
     return Received(
         event=event,
         origin=Origin(record.topic, record.partition, record.offset),
         recorded_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else trace_of(event),
+        traceparent=given_trace(headers.get("traceparent", ""), event),
     )
 
 

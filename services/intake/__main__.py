@@ -1,0 +1,70 @@
+"""`python -m services.intake` runs the service; `python -m services.intake redact [FILE]` cuts secrets out of lines."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from shared.redaction import redact
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m services.intake",
+        description="Intake: customers' messages in, redacted and threaded into tickets. Without a command, runs the "
+        "service, configured by the environment (see services/intake/settings.py and shared/settings.py).",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    redacting = commands.add_parser(
+        "redact",
+        help="print lines with secrets cut",
+        description="Print each line with its secrets cut: card numbers, CVV, passwords, PINs, verification codes, "
+        "identity, passport and bank account numbers. Needs no broker and no database.",
+    )
+    redacting.add_argument("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; standard input without it")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "redact":
+        return _redact(chosen.file)
+    return _run()
+
+
+def _redact(file: Path | None) -> int:
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    if file is None:
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        _print_redacted(sys.stdin)
+        return 0
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            _print_redacted(lines)
+    except OSError as error:
+        print(f"cannot read {file}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _print_redacted(lines: Iterable[str]) -> None:
+    for line in lines:
+        # Line by line, so that it can stand in a pipe behind `tail -f`.
+        print(redact(line.rstrip("\n")).text, flush=True)
+
+
+def _run() -> int:
+    # Imported here, so that redacting starts at once and needs no settings.
+    from services.intake.app import build
+    from shared.service import run
+    from shared.yaml_files import ConfigError
+
+    try:
+        service = build()
+    except ConfigError as error:
+        print(f"intake cannot start:\n{error}", file=sys.stderr)
+        return 2
+    run(service)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
