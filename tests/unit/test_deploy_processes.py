@@ -63,6 +63,13 @@ def test_a_port_somebody_listens_on_is_not_free() -> None:
         assert not port_is_free(port)
 
 
+def test_ctrl_c_in_the_terminal_reaches_only_the_parent(tmp_path: Path) -> None:
+    """The terminal signals its whole process group; a database must outlive the services that drain into it."""
+    with running(Program("apart", tmp_path), _SLEEPER) as program:
+        assert program.pid is not None
+        assert os.getpgid(program.pid) != os.getpgid(0)
+
+
 def test_stop_asks_first(tmp_path: Path) -> None:
     polite = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('bye', flush=True)));"
     program = Program("polite", tmp_path)
