@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import email
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from email import policy
+from typing import Any
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
+from deploy.processes import free_port
 from services.notifier.domain.notifications import (
     Notification,
     acknowledgement,
@@ -17,7 +23,9 @@ from services.notifier.domain.notifications import (
     reply,
 )
 from services.notifier.domain.outputs import Route
-from services.notifier.mail import message_of
+from services.notifier.domain.retry import Verdict
+from services.notifier.mail import MailSender, message_of
+from services.notifier.settings import Settings
 from shared.events import ActivityKind, Output, TicketActivity
 from shared.taxonomy import Channel, Language
 from tests.unit.notifier.examples import NOW, OUTPUTS, TEXTS, TRACE, routed_event, sla_event
@@ -80,3 +88,87 @@ def test_no_header_can_be_slipped_into_a_recipient() -> None:
     route = Route(Output.MAIL, "mail", "a@b.example\r\nBcc: all@b.example")
     with pytest.raises(ValueError, match=r"CR and LF|invalid arguments"):
         message_of(replace(acknowledged(), route=route), OUTPUTS)
+
+
+# --- the sender, against a real mail server --------------------------------------------------------------------------
+
+
+class Refusing:
+    """An SMTP server's handler that answers one command as told."""
+
+    def __init__(self, command: str = "", answer: str = "") -> None:
+        self.command, self.answer = command, answer
+        self.mails = 0
+
+    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+        envelope.mail_from = address
+        return self.answer if self.command == "MAIL" else "250 OK"
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+        if self.command == "RCPT":
+            return self.answer
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        self.mails += self.command != "DATA"
+        return self.answer if self.command == "DATA" else "250 OK"
+
+
+@contextmanager
+def mail_server(handler: Refusing, **options: Any) -> Iterator[int]:
+    controller = Controller(handler, hostname="127.0.0.1", port=free_port(), **options)
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        controller.stop()
+
+
+def mail_sender(port: int, **settings: Any) -> MailSender:
+    fields = {"notifier_smtp_port": port, "notifier_smtp_security": "none", "notifier_delivery_timeout_seconds": 5.0}
+    return MailSender(Settings.model_validate(fields | settings), OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "verdict", "detail"),
+    [
+        ("", "", Verdict.DELIVERED, "accepted by the mail server"),
+        ("DATA", "554 5.7.1 no spam for customer@mail.example", Verdict.HOPELESS, "SMTP 554 5.7.1"),
+        ("RCPT", "550 5.1.1 unknown", Verdict.HOPELESS, "SMTP 550 5.1.1"),
+        ("RCPT", "450 4.2.1 grey", Verdict.TRY_AGAIN, "SMTP 450 4.2.1"),
+        # Not about this mail: our sender address is for us to mend, and then the mail is wanted.
+        ("MAIL", "550 5.7.0 sender refused", Verdict.TRY_AGAIN, "SMTP 550 5.7.0"),
+    ],
+)
+async def test_what_the_server_says_decides(command: str, answer: str, verdict: Verdict, detail: str) -> None:
+    handler = Refusing(command, answer)
+    with mail_server(handler) as port:
+        tried = await mail_sender(port).send(acknowledged())
+    assert (tried.verdict, tried.detail) == (verdict, detail)
+    assert handler.mails == (verdict is Verdict.DELIVERED)
+
+
+async def test_logs_in_and_retries_when_it_may_not() -> None:
+    def authenticator(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+        return AuthResult(success=data.password == b"right")
+
+    handler = Refusing()
+    with mail_server(handler, authenticator=authenticator, auth_require_tls=False) as port:
+        for password, verdict in (("wrong", Verdict.TRY_AGAIN), ("right", Verdict.DELIVERED)):
+            sender = mail_sender(port, notifier_smtp_username="mailer", notifier_smtp_password=password)
+            assert (await sender.send(acknowledged())).verdict is verdict
+    assert handler.mails == 1
+
+
+async def test_never_falls_back_to_plain_text() -> None:
+    handler = Refusing()  # offers no STARTTLS
+    with mail_server(handler) as port:
+        tried = await mail_sender(port, notifier_smtp_security="starttls").send(acknowledged())
+    assert tried.verdict is Verdict.TRY_AGAIN
+    assert handler.mails == 0
+
+
+async def test_a_server_that_is_away_is_tried_again() -> None:
+    tried = await mail_sender(free_port()).send(acknowledged())
+    assert (tried.verdict, tried.detail) == (Verdict.TRY_AGAIN, "no answer: SMTPConnectError")
