@@ -1,17 +1,19 @@
-"""`python -m benchmarks [name]`: runs all benchmarks, or one."""
+"""`python -m benchmarks`: runs all benchmarks, or the one that the environment names in ONLY."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import os
+import sys
 
 NAMES = ("pipeline",)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("only", nargs="?", choices=NAMES, help="run this one (all without it)")
-    only = parser.parse_args().only
+    only = os.environ.get("ONLY", "")
+    if only and only not in NAMES:
+        sys.stderr.write(f"ONLY={only!r} is no benchmark; there are: {', '.join(NAMES)}\n")
+        return 2
     for name in (only,) if only else NAMES:
         importlib.import_module(f"benchmarks.{name}").main()
     return 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`value` and `baseline` in `unit`; `ratio` is value / baseline. `baseline` None: there is nothing to compare with."""
+    """`value` and `baseline` in `unit`; `ratio` is value / baseline. No baseline: there is nothing to compare with."""
 
     bench: str
     figure: str

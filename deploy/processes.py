@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pwd
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -227,6 +229,24 @@ def end_leftovers(root: Path) -> list[Path]:
             if end_leftover(pid_file):
                 ended.append(pid_file)
     return ended
+
+
+@contextlib.contextmanager
+def run_directory(purpose: str) -> Iterator[Path]:
+    """An empty directory for one run, `.run/<purpose>/<n>`; several runs at once get different ones.
+
+    What a killed run left running in it is ended first.
+    """
+    with contextlib.ExitStack() as held:
+        for number in itertools.count():
+            directory = RUN_DIRECTORY / purpose / str(number)
+            with contextlib.suppress(DirectoryInUse):
+                held.enter_context(claimed(directory.with_suffix(".lock")))
+                break
+        end_leftovers(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        yield directory
 
 
 def _spawn(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import processes
 from deploy.brokers import Broker, NoRealKafka
 from deploy.migrations import upgrade_all
 from deploy.processes import RUN_DIRECTORY
@@ -47,7 +48,7 @@ def pytest_report_collectionfinish(items: Sequence[pytest.Item]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def run_directory() -> Iterator[Path]:
-    with surroundings.run_directory() as directory:
+    with processes.run_directory("tests") as directory:
         yield directory
 
 

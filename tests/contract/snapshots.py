@@ -18,7 +18,7 @@ SCHEMAS = DIRECTORY / "schemas"
 GOLDEN = DIRECTORY / "golden"
 
 WHAT_TO_DO = (
-    "give the event a new version (a new class whose TYPE ends in the next number, carried by the topic beside the old), "
+    "give the event a new version (a new class whose TYPE ends in the next number, carried beside the old one), "
     "add a golden record under tests/contract/golden/, and run `make contracts`; "
     "a committed schema is never edited: consumers that run today were built against it"
 )

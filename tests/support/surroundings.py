@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import asyncpg
@@ -17,7 +15,6 @@ from deploy.brokers import Broker, NoRealKafka, real_kafka
 from deploy.containers import POSTGRES_IMAGE, docker_unavailable_reason
 from deploy.embedded.broker import EmbeddedBroker
 from deploy.embedded.postgres import EmbeddedPostgres
-from deploy.processes import RUN_DIRECTORY, DirectoryInUse, claimed, end_leftovers
 from shared.settings import CommonSettings
 
 
@@ -78,24 +75,6 @@ class BrokerChoice:
             return self.broker(directory).description + (f". {self.missing}" if self.missing else "")
         except NoRealKafka as error:
             return f"none. {error}"
-
-
-@contextmanager
-def run_directory() -> Iterator[Path]:
-    """An empty directory for one test run, `.run/tests/<n>`; several runs at once get different ones.
-
-    What a killed run left running in it is ended first.
-    """
-    with ExitStack() as held:
-        for number in count():
-            directory = RUN_DIRECTORY / "tests" / str(number)
-            with suppress(DirectoryInUse):
-                held.enter_context(claimed(directory.with_suffix(".lock")))
-                break
-        end_leftovers(directory)
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        yield directory
 
 
 def as_kafka(broker: Broker) -> Kafka:

@@ -1,0 +1,194 @@
+"""`make demo`: starts everything, replays example messages, lets agents answer them, shows what became of them.
+
+Environment: ONCE=1 ends by itself; MESSAGES=file.jsonl takes other messages; BROKER=kafka takes Apache Kafka in place
+of the embedded broker; DESK_PORT fixes the desk's port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import httpx
+from aiokafka import AIOKafkaProducer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deploy.audit import Audit, audit
+from deploy.brokers import Broker, NoRealKafka, real_kafka
+from deploy.demo import report
+from deploy.demo.agents import Agents
+from deploy.demo.messages import Line, load
+from deploy.demo.receivers import Receivers
+from deploy.demo.settings import Credentials, environment
+from deploy.embedded.broker import EmbeddedBroker
+from deploy.processes import REPOSITORY, ProgramFailed, run_directory
+from deploy.stack import Stack
+from shared import topics
+
+_EXAMPLES: Final = REPOSITORY / "examples" / "messages.jsonl"
+_PER_SECOND: Final = 150
+_SETTLE_SECONDS: Final = 90.0
+_WATCH_SECONDS: Final = 30.0
+"""How long the demo watches promises after the last message: the shortest ones have come due by then."""
+
+
+def main() -> int:
+    console = Console(stderr=False, highlight=False)
+    try:
+        path = Path(os.environ.get("MESSAGES") or _EXAMPLES)
+        lines = load(path, datetime.now(UTC))
+    except (OSError, ValueError) as error:
+        print(f"MESSAGES: {error}", file=sys.stderr)
+        return 2
+    once = os.environ.get("ONCE", "") not in ("", "0")
+    wanted = os.environ.get("BROKER") or "embedded"
+    if wanted not in ("embedded", "kafka"):
+        print(f"BROKER must be `embedded` or `kafka`, not {wanted!r}", file=sys.stderr)
+        return 2
+    with run_directory("demo") as directory:
+        try:
+            broker = real_kafka(directory / "kafka") if wanted == "kafka" else EmbeddedBroker(directory / "broker")
+            return asyncio.run(_until_interrupted(_demo(console, directory, broker, path, lines, once=once)))
+        except (NoRealKafka, ProgramFailed) as error:
+            print(f"the demo cannot run: {error}", file=sys.stderr)
+            return 1
+
+
+async def _until_interrupted(work: Any) -> int:
+    """Ctrl-C and SIGTERM end the demo in order: services drain, then broker and database stop."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    for wanted in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(wanted, task.cancel)
+    try:
+        return int(await task)
+    except asyncio.CancelledError:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+async def _demo(console: Console, directory: Path, broker: Broker, path: Path, lines: list[Line], *, once: bool) -> int:
+    begun = time.monotonic()
+    credentials = Credentials()
+    receivers = Receivers(credentials)
+    settings = environment(credentials, receiver_url=receivers.url, mail_port=receivers.mail_port)
+    stack = Stack(directory, broker, environment=settings)
+    if os.environ.get("DESK_PORT"):
+        stack.ports["desk"] = int(os.environ["DESK_PORT"])
+    console.print(
+        "Switchyard: customers' messages in, prioritised tickets in the right queue, every promise watched.\n"
+    )
+    try:
+        async with receivers.listening():
+            with console.status("") as status:
+                await stack.start(lambda step: status.update(f"starting {step} ..."))
+            console.print(f"Running: PostgreSQL 18, {broker.description}, five services. Logs: {directory}")
+            with _progress(console) as progress:
+                agents = await _replay(stack, credentials, lines, progress)
+                found = await _watch(stack, progress)
+            found.doubled += receivers.doubled
+            if receivers.bad_signatures:
+                console.print(f"[red]{receivers.bad_signatures} webhooks had a bad signature[/red]")
+            async with httpx.AsyncClient(trust_env=False) as client:
+                bearer = {"Authorization": f"Bearer {credentials.agent}"}
+                queues = (await client.get(f"{stack.url('desk')}/v1/queues", headers=bearer)).json()
+            arrivals = [event.opened_at for event in found.latest.values()]
+            report.show(console, found, queues, agents.done, arrivals)
+            _say_where(console, stack, credentials, path)
+            if once:
+                stack.stop()
+            print(report.summary(found, time.monotonic() - begun), flush=True)
+            if not once:
+                print("Ctrl-C ends it all.", file=sys.stderr)
+                await asyncio.Event().wait()
+    finally:
+        stack.stop()
+    return 0 if found.lost == found.doubled == 0 else 1
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+async def _replay(stack: Stack, credentials: Credentials, lines: list[Line], progress: Progress) -> Agents:
+    """Publish all lines to `channel.messages` while agents work; returns when all are sent and the agents are done."""
+    sent, routed = (
+        progress.add_task("messages sent", total=len(lines)),
+        progress.add_task("routed to a queue", total=None),
+    )
+    finished = False
+    agents = Agents(stack.url("desk"), credentials.agent)
+    connection = await asyncpg.connect(stack.database_url)
+
+    async def measure() -> None:
+        while True:
+            accepted = await connection.fetchval("SELECT count(*) FROM intake.messages")
+            done = await connection.fetchval("SELECT count(*) FROM classifier.decisions")
+            progress.update(routed, completed=done, total=accepted)
+            await asyncio.sleep(0.2)
+
+    def caught_up() -> bool:
+        task = progress.tasks[routed]
+        return finished and task.total is not None and task.completed >= task.total
+
+    measuring = asyncio.create_task(measure())
+    working = asyncio.create_task(agents.work(caught_up))
+    try:
+        await _publish(stack, lines, lambda: progress.advance(sent))
+        finished = True
+        async with asyncio.timeout(_SETTLE_SECONDS):
+            await working
+    finally:
+        measuring.cancel()
+        working.cancel()
+        await asyncio.gather(measuring, working, return_exceptions=True)
+        await connection.close()
+    return agents
+
+
+async def _publish(stack: Stack, lines: list[Line], published: Callable[[], None]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=stack.broker.bootstrap_servers, acks="all")
+    await producer.start()
+    try:
+        for line in lines:
+            await producer.send_and_wait(topics.CHANNEL_MESSAGES.name, line.value, key=line.key)
+            published()
+            await asyncio.sleep(1 / _PER_SECOND)
+    finally:
+        await producer.stop()
+
+
+async def _watch(stack: Stack, progress: Progress) -> Audit:
+    """Watch promises come due, then count, until everything that was sent has become something."""
+    watching = progress.add_task("watching promises come due", total=int(_WATCH_SECONDS))
+    for _ in range(int(_WATCH_SECONDS)):
+        await asyncio.sleep(1)
+        progress.advance(watching)
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        found = await audit(stack.settings)
+        if found.settled or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(1)
+
+
+def _say_where(console: Console, stack: Stack, credentials: Credentials, path: Path) -> None:
+    console.print(
+        f"\nThe desk: [bold]{stack.url('desk')}/[/bold]  token: [bold]{credentials.lead}[/bold]\n"
+        f"Messages from {path}. The broker keeps its log in memory: nothing of this run outlives it.",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

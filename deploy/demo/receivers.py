@@ -1,0 +1,92 @@
+"""Where the demo's notifications arrive: a webhook receiver that checks signatures, and a mail server. Both count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import uvicorn
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from fastapi import FastAPI, Request, Response
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from deploy.demo.settings import Credentials
+from deploy.processes import HOST, free_port
+
+_FIRST_TRIES_REFUSED: Final = 3
+"""So many webhooks are answered 503 at their first try: a newcomer sees that a receiver that fails loses nothing."""
+
+
+class Receivers:
+    """What has arrived, by the sender's id of it: the same id twice is a doubled notification."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self.webhooks: Counter[str] = Counter()
+        self.mails: Counter[str] = Counter()
+        self.refused: set[str] = set()
+        self.bad_signatures = 0
+        self.port = free_port()
+        self.mail_port = free_port()
+        self._secrets = {"gateway": credentials.gateway_secret, "leads": credentials.leads_secret}
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def doubled(self) -> int:
+        return sum(times - 1 for arrived in (self.webhooks, self.mails) for times in arrived.values())
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        mail = Controller(_Mailbox(self), hostname=HOST, port=self.mail_port)
+        mail.start()
+        config = uvicorn.Config(self._app(), host=HOST, port=self.port, log_config=None, access_log=False)
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # Ctrl-C is the demo's
+        serving = asyncio.create_task(server._serve())
+        try:
+            while not server.started:  # noqa: ASYNC110 - uvicorn offers a flag, no event
+                await asyncio.sleep(0.01)
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+            mail.stop()
+
+    def _app(self) -> FastAPI:
+        app = FastAPI(openapi_url=None)
+
+        @app.post("/{receiver}/{brand}")
+        @app.post("/{receiver}")
+        async def receive(receiver: str, request: Request) -> Response:
+            body = await request.body()
+            try:
+                Webhook(self._secrets[receiver]).verify(body, dict(request.headers))
+            except (KeyError, WebhookVerificationError):
+                self.bad_signatures += 1
+                return Response(status_code=401)
+            identity = request.headers["webhook-id"]
+            if len(self.refused) < _FIRST_TRIES_REFUSED and identity not in self.refused:
+                self.refused.add(identity)
+                return Response(status_code=503)
+            self.webhooks[identity] += 1
+            return Response(status_code=204)
+
+        return app
+
+
+class _Mailbox:
+    def __init__(self, receivers: Receivers) -> None:
+        self._receivers = receivers
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        from email import message_from_bytes
+
+        content: Any = envelope.original_content or b""
+        self._receivers.mails[str(message_from_bytes(content)["Message-ID"])] += 1
+        return "250 accepted"
