@@ -3,6 +3,9 @@
 A record sent to `channel.messages` is accounted for when its message is on `tickets.messages`, or a dead letter names
 the record's own coordinates. An accepted message is accounted for when a `TicketRouted` names it as its cause. What is
 not accounted for is lost; what is accounted for twice is doubled.
+
+After a crash a record may be published once more. Such a redelivery is the same event, with the same id and content, and
+every consumer takes it once: it is counted apart (`redelivered`), and it is doubled only when its content differs.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -21,6 +24,7 @@ from shared.cloudevents import InvalidRecord, decode
 from shared.events import (
     ChannelMessage,
     DeadLetter,
+    Event,
     NotificationOutcome,
     NotificationStatus,
     PeakEvent,
@@ -30,6 +34,8 @@ from shared.events import (
     TicketRouted,
 )
 from shared.settings import CommonSettings
+
+E = TypeVar("E", bound=Event)
 
 
 async def read_all(settings: CommonSettings, names: Iterable[str]) -> dict[str, list[ConsumerRecord[bytes, bytes]]]:
@@ -79,6 +85,7 @@ class Audit:
     pending: int = 0
     lost: int = 0
     doubled: int = 0
+    redelivered: int = 0
     max_lateness_ms: int = 0
     lost_detail: list[str] = field(default_factory=list)
     doubled_detail: list[str] = field(default_factory=list)
@@ -105,22 +112,36 @@ class Audit:
 async def audit(settings: CommonSettings) -> Audit:
     """Read all topics and the services' tables."""
     records = await read_all(settings, [topic.name for topic in topics.ALL])
-    result = Audit(messages=len(records[topics.CHANNEL_MESSAGES.name]))
-    result.dead = [_event(record, DeadLetter) for record in records[topics.DEAD_LETTERS.name]]
-    messages: list[TicketMessage] = [_event(record, TicketMessage) for record in records[topics.TICKETS_MESSAGES.name]]
-    _account_for_sent(result, records[topics.CHANNEL_MESSAGES.name], messages)
-    _account_for_accepted(result, messages, [record for topic in topics.QUEUES for record in records[topic.name]])
+    sent = records[topics.CHANNEL_MESSAGES.name]
+    result = Audit(messages=len(sent))
+    result.dead = _events(result, records[topics.DEAD_LETTERS.name], DeadLetter)
+    messages = _events(result, records[topics.TICKETS_MESSAGES.name], TicketMessage)
+    in_queues = [record for topic in topics.QUEUES for record in records[topic.name]]
+    routed = _events(result, in_queues, TicketRouted)
+    _account_for_sent(result, sent, messages)
+    _account_for_accepted(result, messages, routed)
     await _compare_with_tables(result, settings, messages)
-    _count_promises(result, [_event(record, SlaEvent) for record in records[topics.SLA_EVENTS.name]])
-    _count_notifications(
-        result, [_event(record, NotificationOutcome) for record in records[topics.NOTIFICATIONS_OUTCOMES.name]]
-    )
-    result.peaks = [_event(record, PeakEvent) for record in records[topics.PEAKS_EVENTS.name]]
+    _count_promises(result, _events(result, records[topics.SLA_EVENTS.name], SlaEvent))
+    _count_notifications(result, _events(result, records[topics.NOTIFICATIONS_OUTCOMES.name], NotificationOutcome))
+    result.peaks = _events(result, records[topics.PEAKS_EVENTS.name], PeakEvent)
     return result
 
 
-def _event(record: ConsumerRecord[bytes, bytes], model: type[Any]) -> Any:
-    return decode(record, (model,)).event
+def _events(result: Audit, records: Iterable[ConsumerRecord[bytes, bytes]], model: type[E]) -> list[E]:
+    """The events of this type, each once. The same id with another content is doubled."""
+    found: dict[object, E] = {}
+    for record in records:
+        if dict(record.headers).get("ce_type") != model.TYPE.encode():
+            continue
+        event: E = decode(record, (model,)).event
+        known = found.setdefault(event.event_id, event)
+        if known is event:
+            continue
+        result.redelivered += 1
+        # A dead letter says when it was written, which is each time anew.
+        if not isinstance(event, DeadLetter) and known != event:
+            result.double(f"{model.__name__} {event.event_id} with two contents", 2)
+    return list(found.values())
 
 
 def _account_for_sent(result: Audit, sent: list[ConsumerRecord[bytes, bytes]], messages: list[TicketMessage]) -> None:
@@ -156,11 +177,7 @@ def _account_for_sent(result: Audit, sent: list[ConsumerRecord[bytes, bytes]], m
     result.tickets = len({item.ticket_id for item in messages})
 
 
-def _account_for_accepted(
-    result: Audit, messages: list[TicketMessage], queue_records: list[ConsumerRecord[bytes, bytes]]
-) -> None:
-    events = [decode(record, topics.QUEUES[0].carries).event for record in queue_records]
-    routed = [event for event in events if isinstance(event, TicketRouted)]
+def _account_for_accepted(result: Audit, messages: list[TicketMessage], routed: list[TicketRouted]) -> None:
     by_cause = Counter(event.cause_id for event in routed)
     for message in messages:
         if not by_cause[message.event_id]:
