@@ -12,10 +12,10 @@ those enqueued at that very moment only for w = 0, by id), whatever arrives late
 closed at t + w. Afterwards
 - resolving one of its members removes it for good: a reopened ticket begins a new wait, with a new `enqueued_at`;
 - one that is taken back, released or answered by its customer keeps its `enqueued_at`: it was a member already;
-- raising a priority reorders members and makes none: `rank_at` still is `enqueued_at` plus something not negative.
-So from t + w on the number of unresolved tickets ahead of x only falls. With P1's patience of zero, a P1 ticket waits
-only for tickets enqueued before it. An earlier rank never follows a lower priority, so raising never moves a ticket
-back.
+- raising a priority may put a member ahead of x, and makes no member: `enqueued_at` stays.
+So from t + w on the number of its unresolved members, which bounds how many are served before x, only falls; unless
+priorities are raised, so does the number ahead. With P1's patience of zero, a P1 ticket waits only for tickets enqueued
+before it. Patience rises from P1 to P4, so raising a priority never moves a ticket back.
 
 State machine
 -------------

@@ -1,0 +1,386 @@
+"""The desk on a real broker and PostgreSQL: claims in order, actions to `tickets.activity`, other tools, take-back."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import metrics
+from shared.events import (
+    ActivityKind,
+    NotificationKind,
+    NotificationOutcome,
+    NotificationStatus,
+    Output,
+    PeakEvent,
+    PeakKind,
+    ReleaseReason,
+    SlaKind,
+    derive_id,
+)
+from shared.taxonomy import Priority, Queue
+from tests.support.desk import BOSS, ELSE, MEI, PAY, TOM, WALL, World, running_desk
+from tests.support.surroundings import Kafka
+from tests.support.waiting import eventually
+from tests.unit.desk.samples import T0, activity, at, clock_event, message, minutes, routed
+
+Worlds = Callable[..., AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture
+def desk_of(kafka: Kafka, new_database: Callable[[], Awaitable[str]], tmp_path: Path) -> Worlds:
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[World]:
+        async with running_desk(kafka, await new_database(), tmp_path, **changes) as world:
+            yield world
+
+    return start
+
+
+@pytest.fixture
+async def world(desk_of: Worlds) -> AsyncIterator[World]:
+    async with desk_of() as running:
+        yield running
+
+
+# --- claiming ------------------------------------------------------------------------------------------------------
+
+
+async def test_tickets_are_claimed_in_queue_order(world: World) -> None:
+    tickets = [
+        world.ticket(priority=Priority.P3, decided_at=at(-130)),  # rank -10: waited out its 2 hours
+        world.ticket(priority=Priority.P1, decided_at=at(-5)),  # rank -5
+        world.ticket(priority=Priority.P2, decided_at=at(-19)),  # rank -4
+        world.ticket(priority=Priority.P1, decided_at=at(-3)),  # rank -3
+        world.ticket(priority=Priority.P4, decided_at=at(-482)),  # rank -2
+        world.ticket(priority=Priority.P3, decided_at=at(-4)),  # rank 116
+        world.ticket(priority=Priority.P1, decided_at=at(-60), queue=Queue.SECURITY),  # elsewhere
+    ]
+    await world.waiting(*reversed(tickets))
+    claimed = [(await world.claim())["ticket_id"] for _ in range(6)]
+    assert claimed == [str(ticket.ticket_id) for ticket in tickets[:6]]
+    empty = await world.post("/v1/queues/payments/claim")
+    assert (empty.status_code, empty.content) == (204, b"")
+
+
+async def test_twenty_at_once_get_twenty_tickets(world: World) -> None:
+    tickets = [world.ticket(decided_at=at(number)) for number in range(20)]
+    await world.waiting(*tickets)
+    answers = await asyncio.gather(
+        *(world.post("/v1/queues/payments/claim", (MEI, TOM)[number % 2]) for number in range(20))
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["ticket_id"] for answer in answers} == {str(ticket.ticket_id) for ticket in tickets}
+
+
+async def test_a_repeated_claim_gets_the_same_ticket(world: World) -> None:
+    assert (await world.post("/v1/queues/payments/claim", key="early")).status_code == 204
+    tickets = [world.ticket(decided_at=at(number)) for number in range(3)]
+    await world.waiting(*tickets)
+    answers = await asyncio.gather(*(world.post("/v1/queues/payments/claim", key="one") for _ in range(6)))
+    assert {answer.json()["ticket_id"] for answer in answers} == {str(tickets[0].ticket_id)}
+    # The key whose claim found nothing did nothing: sent again it is tried again. Another agent's key is another.
+    assert (await world.claim(key="early"))["ticket_id"] == str(tickets[1].ticket_id)
+    assert (await world.claim(TOM, key="one"))["ticket_id"] == str(tickets[2].ticket_id)
+    reused = await world.post(f"/v1/tickets/{tickets[0].ticket_id}/resolve", key="one")
+    assert (reused.status_code, reused.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+    await world.activities(tickets[0].ticket_id, [ActivityKind.CLAIMED])
+
+
+# --- actions -------------------------------------------------------------------------------------------------------
+
+
+async def test_every_action_leaves_through_tickets_activity(world: World) -> None:
+    ticket = world.ticket()
+    path = f"/v1/tickets/{ticket.ticket_id}"
+    await world.waiting(ticket)
+    await world.claim()
+    replied = await world.post(f"{path}/reply", body={"text": "卡号 4111 1111 1111 1111 已收到"}, key="r1")
+    assert replied.json()["state"] == "claimed"
+    assert (await world.post(f"{path}/wait", body={"note": "asked for the order"})).json()["state"] == (
+        "waiting_on_customer"
+    )
+    assert (await world.post(f"{path}/resolve")).json()["state"] == "resolved"
+    assert (await world.post(f"{path}/reopen")).json()["claimed_by"] == "mei"
+    assert (await world.post(f"{path}/release")).json()["state"] == "queued"
+    await world.claim()
+    moved = (await world.post(f"{path}/reroute", body={"category": "dispute", "priority": "P1"})).json()
+    assert (moved["queue"], moved["category"], moved["priority"], moved["state"]) == (
+        "refunds",
+        "dispute",
+        "P1",
+        "queued",
+    )
+    kinds = [
+        ActivityKind.CLAIMED,
+        ActivityKind.REPLIED,
+        ActivityKind.WAITING_ON_CUSTOMER,
+        ActivityKind.RESOLVED,
+        ActivityKind.REOPENED,
+        ActivityKind.RELEASED,
+        ActivityKind.CLAIMED,
+        ActivityKind.CORRECTED,
+    ]
+    told = await world.activities(ticket.ticket_id, kinds)
+    assert told[1].text == "卡号 [card] 已收到"
+    assert told[5].release_reason is ReleaseReason.AGENT
+    assert (told[7].queue, told[7].priority) == (Queue.REFUNDS, Priority.P1)
+    assert {item.agent for item in told} == {"mei"}
+
+    # Its own echoes change nothing: every act stands in the history once, and the state is what the last one left.
+    # A rating that comes after a repetition of one of them says that the desk has taken that in too.
+    await world.publish(told[3], activity(ticket.ticket_id, ActivityKind.RATED, at(0)))
+    await world.heard(ticket.ticket_id, "rated")
+    detail = await world.ticket_now(ticket.ticket_id)
+    assert [item["kind"] for item in detail["history"] if item["kind"] != "rated"] == ["routed", *kinds]
+    assert (detail["state"], detail["queue"]) == ("queued", "refunds")
+    assert "4111" not in str(detail)
+    assert detail["decision"]["trace"]["decided_by"] == "model"
+
+
+async def test_a_repeated_action_is_done_once(world: World) -> None:
+    ticket = world.ticket()
+    await world.waiting(ticket)
+    await world.claim()
+    answers = await asyncio.gather(
+        *(world.post(f"/v1/tickets/{ticket.ticket_id}/reply", body={"text": "请稍等"}, key="same") for _ in range(5))
+    )
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert [item["kind"] for item in answers[0].json()["history"]].count("replied") == 1
+    other = await world.post(f"/v1/tickets/{ticket.ticket_id}/reply", body={"text": "别的"}, key="same")
+    assert other.status_code == 422
+    told = await world.activities(ticket.ticket_id, [ActivityKind.CLAIMED, ActivityKind.REPLIED])
+    assert told[1].activity_id == f"desk:{derive_id('desk.request', 'mei', 'same')}"
+
+
+async def test_a_refusal_says_which_state_or_who_holds_it(world: World) -> None:
+    ticket = world.ticket()
+    path = f"/v1/tickets/{ticket.ticket_id}"
+    await world.waiting(ticket)
+    early = await world.post(f"{path}/reply", body={"text": "hello"})
+    assert (early.status_code, early.json()["errors"][0]["detail"]) == (409, "not_claimed")
+    await world.claim()
+    other = await world.post(f"{path}/resolve", TOM)
+    assert (other.status_code, other.json()["errors"][0]["detail"]) == (409, "claimed_by_another")
+    assert "mei" in other.json()["detail"]
+    assert other.headers["content-type"] == "application/problem+json"
+    assert (await world.post(f"{path}/resolve", BOSS)).json()["claimed_by"] == "boss"
+    again = await world.post(f"{path}/wait", BOSS)
+    assert (again.status_code, again.json()["errors"][0]["detail"]) == (409, "wrong_state")
+    assert "resolved" in again.json()["detail"]
+    # A refused request with a key did nothing and is not remembered: it works once the state allows it.
+    assert (await world.post(f"{path}/release", BOSS, key="later")).status_code == 409
+    assert (await world.post(f"{path}/reopen", BOSS)).status_code == 200
+    assert (await world.post(f"{path}/release", BOSS, key="later")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "field"),
+    [
+        ("reply", {}, "text"),
+        ("reply", {"text": "   "}, "text"),
+        ("reply", {"text": "x" * 20_001}, "text"),
+        ("reroute", {"queue": "nowhere"}, "queue"),
+        ("reroute", {"note": "somewhere"}, "body"),
+        ("resolve", {"text": "wrong name"}, "text"),
+    ],
+)
+async def test_a_wrong_body_names_its_field(world: World, action: str, body: dict[str, Any], field: str) -> None:
+    answer = await world.post(f"/v1/tickets/{uuid.uuid4()}/{action}", body=body)
+    assert answer.status_code == 422
+    assert field in answer.json()["errors"][0]["field"]
+
+
+# --- other tools, customers, clocks --------------------------------------------------------------------------------
+
+
+async def test_what_other_tools_do_is_taken_in_also_before_the_ticket_is_known(world: World) -> None:
+    ticket = world.ticket()
+    await world.publish(activity(ticket.ticket_id, ActivityKind.CLAIMED, at(1), "kafka", brand=world.brand))
+    await world.comes_to(ticket.ticket_id, "claimed")
+    await world.waiting(ticket)
+    detail = (await world.get(f"/v1/tickets/{ticket.ticket_id}")).json()
+    assert (detail["state"], detail["claimed_by"], detail["queue"]) == ("claimed", "kafka", "payments")
+    assert (await world.post("/v1/queues/payments/claim")).status_code == 204
+    await world.publish(
+        activity(ticket.ticket_id, ActivityKind.RESOLVED, at(3), "kafka"),
+        activity(ticket.ticket_id, ActivityKind.RELEASED, at(2), "kafka"),  # late, and overtaken
+    )
+    await world.heard(ticket.ticket_id, "released")
+    assert (await world.ticket_now(ticket.ticket_id))["state"] == "resolved"
+
+
+async def test_what_a_customer_writes_puts_his_ticket_back_at_its_place(world: World) -> None:
+    first, second = world.ticket(decided_at=at(1)), world.ticket(decided_at=at(2))
+    await world.waiting(first, second)
+    await world.claim()
+    await world.post(f"/v1/tickets/{first.ticket_id}/wait")
+    await world.publish(message(first.ticket_id, 2, brand=world.brand, text="这是订单号"))
+    await world.comes_to(first.ticket_id, "queued")
+    claimed = await world.claim(TOM)
+    assert (claimed["ticket_id"], claimed["text"]) == (str(first.ticket_id), "这是订单号")
+    await world.post(f"/v1/tickets/{first.ticket_id}/resolve", TOM)
+    await world.publish(message(first.ticket_id, 3, brand=world.brand, disposition="reopened"))
+    await world.comes_to(first.ticket_id, "queued")
+    # A new wait: behind the one that has been waiting all the time.
+    assert [(await world.claim())["ticket_id"] for _ in range(2)] == [str(second.ticket_id), str(first.ticket_id)]
+
+
+async def test_promises_outcomes_and_peaks_are_shown(world: World) -> None:
+    ticket = world.ticket()
+    await world.waiting(ticket)
+    outcome = NotificationOutcome(
+        notification_id=uuid.uuid4(),
+        ticket_id=ticket.ticket_id,
+        brand=world.brand,
+        kind=NotificationKind.ACKNOWLEDGEMENT,
+        output=Output.MAIL,
+        status=NotificationStatus.DELIVERED,
+        attempt=1,
+        at=at(1),
+    )
+    peak = PeakEvent(
+        brand=world.brand,
+        queue=Queue.PAYMENTS,
+        kind=PeakKind.BEGAN,
+        began_at=T0,
+        at=T0,
+        window_seconds=900,
+        expected_arrivals=3,
+        seen_arrivals=30,
+        staff_needed=7,
+    )
+    started = clock_event(ticket.ticket_id, SlaKind.STARTED, 1, brand=world.brand)
+    await world.publish(outcome, peak, started)
+    await world.heard(ticket.ticket_id, "notification.delivered")
+    await world.heard(ticket.ticket_id, "sla.started")
+
+    async def payments() -> Any:
+        queues = (await world.get("/v1/queues", WALL)).json()["queues"]
+        assert [item["queue"] for item in queues] == list(Queue)
+        return next(item for item in queues if item["queue"] == "payments")
+
+    async def in_peak() -> bool:
+        return bool((await payments())["peaks"])
+
+    await eventually(in_peak)
+    shown = await payments()
+    assert shown["peaks"][0]["staff_needed"] == 7
+    assert shown["by_priority"] == {"P1": 0, "P2": 0, "P3": 1, "P4": 0}
+    assert (shown["waiting"], shown["claimed"], shown["breached"]) == (1, 0, 0)
+    assert shown["next_due_at"] == "2026-03-02T09:10:00Z"
+    assert shown["oldest_enqueued_at"] == "2026-03-02T09:00:00Z"
+
+    await world.publish(clock_event(ticket.ticket_id, SlaKind.BREACHED, 2, brand=world.brand, breached=True))
+    await world.publish(peak.model_copy(update={"kind": PeakKind.ENDED, "at": at(30)}))
+    await world.heard(ticket.ticket_id, "sla.breached")
+
+    async def calm() -> bool:
+        return not (await payments())["peaks"]
+
+    await eventually(calm)
+    shown = await payments()
+    assert (shown["breached"], shown["next_due_at"]) == (1, None)
+
+
+async def test_a_silent_agents_ticket_returns_to_its_place(desk_of: Worlds) -> None:
+    before = metrics.REGISTRY.get_sample_value("switchyard_take_backs_total", {"queue": "payments"}) or 0
+    async with desk_of(desk_take_back_minutes=0.005) as world:  # 0.3 s
+        ticket = world.ticket()
+        await world.waiting(ticket)
+        claimed = await world.claim()
+        await world.comes_to(ticket.ticket_id, "queued")
+        back = await world.ticket_now(ticket.ticket_id)
+        assert (back["claimed_by"], back["rank_at"]) == (None, claimed["rank_at"])
+        told = await world.activities(ticket.ticket_id, [ActivityKind.CLAIMED, ActivityKind.RELEASED])
+        assert (told[1].agent, told[1].release_reason) == ("switchyard", ReleaseReason.TAKE_BACK)
+        assert (told[1].at - told[0].at) >= minutes(0.005)
+        assert metrics.REGISTRY.get_sample_value("switchyard_take_backs_total", {"queue": "payments"}) == before + 1
+
+
+# --- who may see and do what ---------------------------------------------------------------------------------------
+
+
+async def test_tokens_decide_who_sees_and_does_what(world: World) -> None:
+    ticket = world.ticket(queue=Queue.REFUNDS)
+    await world.waiting(ticket)
+    path = f"/v1/tickets/{ticket.ticket_id}"
+    nobody = await world.client.get(path)
+    assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer")
+    assert (await world.get(path, "wrong-token")).status_code == 401
+    assert (await world.get(path, WALL)).status_code == 200
+    for foreign in (PAY, ELSE):  # a queue, a brand that is not theirs: as if there were no such ticket
+        assert (await world.get(path, foreign)).status_code == 404
+        assert (await world.post(f"{path}/resolve", foreign)).status_code == 404
+    assert (await world.post("/v1/queues/refunds/claim", PAY)).status_code == 403
+    assert (await world.post("/v1/queues/refunds/claim", ELSE)).status_code == 204
+    assert (await world.post("/v1/queues/refunds/claim", WALL)).status_code == 403
+    assert (await world.post(f"{path}/release", WALL)).status_code == 403
+    assert (await world.get("/v1/tickets?queue=refunds", PAY)).status_code == 403
+    assert (await world.get("/v1/tickets", PAY)).json()["tickets"] == []
+    assert [item["queue"] for item in (await world.get("/v1/queues", PAY)).json()["queues"]] == ["payments"]
+    assert all(item["waiting"] == 0 for item in (await world.get("/v1/queues", ELSE)).json()["queues"])
+    me = (await world.get("/v1/me", PAY)).json()
+    assert (me["id"], me["role"], me["queues"]) == ("pay", "agent", ["payments"])
+
+
+async def test_what_an_agent_holds_stays_his_to_see_wherever_it_is_moved(world: World) -> None:
+    ticket = world.ticket()
+    await world.waiting(ticket)
+    await world.claim(PAY)
+    moved = routed(ticket.ticket_id, brand=world.brand, revision=2, sequence=2, queue=Queue.SECURITY, decided_at=at(9))
+    await world.waiting(moved)
+    assert (await world.get(f"/v1/tickets/{ticket.ticket_id}", PAY)).status_code == 200
+    given = await world.post(f"/v1/tickets/{ticket.ticket_id}/release", PAY)
+    assert (given.status_code, given.json()["queue"]) == (200, "security")
+    assert (await world.get(f"/v1/tickets/{ticket.ticket_id}", PAY)).status_code == 404
+
+
+async def test_a_token_that_asks_too_fast_is_slowed_down(desk_of: Worlds) -> None:
+    async with desk_of(desk_requests_per_second=0.01, desk_requests_burst=3) as world:
+        answers = [await world.get("/v1/me", MEI) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert int(answers[3].headers["retry-after"]) > 1
+        assert (await world.get("/v1/me", TOM)).status_code == 200
+
+
+async def test_lists_come_in_queue_order_page_by_page(world: World) -> None:
+    tickets = [world.ticket(decided_at=at(number)) for number in range(7)]
+    await world.waiting(*tickets, world.ticket(queue=Queue.CREDIT))
+    await world.claim(TOM)
+    found: list[str] = []
+    cursor = ""
+    pages = 0
+    while cursor is not None:
+        page = (await world.get(f"/v1/tickets?queue=payments&limit=3{cursor and f'&cursor={cursor}'}")).json()
+        found += [item["ticket_id"] for item in page["tickets"]]
+        cursor = page["cursor"]
+        pages += 1
+    assert (found, pages) == ([str(ticket.ticket_id) for ticket in tickets], 3)
+    held = (await world.get("/v1/tickets?claimed_by=me", TOM)).json()["tickets"]
+    assert [item["ticket_id"] for item in held] == found[:1]
+    queued = (await world.get("/v1/tickets?queue=payments&state=queued")).json()["tickets"]
+    assert [item["ticket_id"] for item in queued] == found[1:]
+    for wrong in ("abc", "e30=", "MjAyNi0wMS0wMXwyMDI2LTAxLTAxfHg="):
+        assert (await world.get(f"/v1/tickets?cursor={wrong}")).status_code == 422
+
+
+async def test_the_page_is_served_with_a_strict_policy(world: World) -> None:
+    for path, media_type in (
+        ("/", "text/html"),
+        ("/static/queues.css", "text/css"),
+        ("/static/queues.js", "text/javascript"),
+        ("/static/icon.svg", "image/svg+xml"),
+    ):
+        answer = await world.client.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith(media_type)
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.content
