@@ -4,8 +4,8 @@ A record sent to `channel.messages` is accounted for when its message is on `tic
 the record's own coordinates. An accepted message is accounted for when a `TicketRouted` names it as its cause. What is
 not accounted for is lost; what is accounted for twice is doubled.
 
-After a crash a record may be published once more. Such a redelivery is the same event, with the same id and content, and
-every consumer takes it once: it is counted apart (`redelivered`), and it is doubled only when its content differs.
+After a crash a record may be published once more. Such a redelivery is the same event, with the same id and content;
+every consumer takes it once. It is counted apart (`redelivered`), and it is doubled only when its content differs.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ async def _demo(console: Console, directory: Path, broker: Broker, path: Path, l
                 await stack.start(lambda step: status.update(f"starting {step} ..."))
             console.print(f"Running: PostgreSQL 18, {broker.description}, five services. Logs: {directory}")
             with _progress(console) as progress:
-                agents = await _replay(stack, credentials, lines, progress)
-                found = await _watch(stack, progress)
+                agents = await _work(stack, credentials, lines, progress)
+            found = await _count(stack)
             found.doubled += receivers.doubled
             if receivers.bad_signatures:
                 console.print(f"[red]{receivers.bad_signatures} webhooks had a bad signature[/red]")
@@ -120,40 +120,39 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-async def _replay(stack: Stack, credentials: Credentials, lines: list[Line], progress: Progress) -> Agents:
-    """Publish all lines to `channel.messages` while agents work; returns when all are sent and the agents are done."""
-    sent, routed = (
-        progress.add_task("messages sent", total=len(lines)),
-        progress.add_task("routed to a queue", total=None),
+async def _work(stack: Stack, credentials: Credentials, lines: list[Line], progress: Progress) -> Agents:
+    """Replay all lines while agents work, and go on until the shortest promises have come due."""
+    sent = progress.add_task("messages sent", total=len(lines))
+    routed = progress.add_task("routed to a queue", total=None)
+    watching = progress.add_task("watching promises come due", total=int(_WATCH_SECONDS))
+    agents, closing_time = Agents(stack.url("desk"), credentials.agent), asyncio.Event()
+    measuring = asyncio.create_task(
+        _measure(stack, lambda done, total: progress.update(routed, completed=done, total=total))
     )
-    finished = False
-    agents = Agents(stack.url("desk"), credentials.agent)
-    connection = await asyncpg.connect(stack.database_url)
-
-    async def measure() -> None:
-        while True:
-            accepted = await connection.fetchval("SELECT count(*) FROM intake.messages")
-            done = await connection.fetchval("SELECT count(*) FROM classifier.decisions")
-            progress.update(routed, completed=done, total=accepted)
-            await asyncio.sleep(0.2)
-
-    def caught_up() -> bool:
-        task = progress.tasks[routed]
-        return finished and task.total is not None and task.completed >= task.total
-
-    measuring = asyncio.create_task(measure())
-    working = asyncio.create_task(agents.work(caught_up))
+    working = asyncio.create_task(agents.work(closing_time))
     try:
         await _publish(stack, lines, lambda: progress.advance(sent))
-        finished = True
-        async with asyncio.timeout(_SETTLE_SECONDS):
-            await working
+        for _ in range(int(_WATCH_SECONDS)):
+            await asyncio.sleep(1)
+            progress.advance(watching)
+        closing_time.set()
+        await working
     finally:
         measuring.cancel()
         working.cancel()
         await asyncio.gather(measuring, working, return_exceptions=True)
-        await connection.close()
     return agents
+
+
+async def _measure(stack: Stack, measured: Callable[[int, int], None]) -> None:
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        while True:
+            accepted = await connection.fetchval("SELECT count(*) FROM intake.messages")
+            measured(await connection.fetchval("SELECT count(*) FROM classifier.decisions"), accepted)
+            await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
 
 
 async def _publish(stack: Stack, lines: list[Line], published: Callable[[], None]) -> None:
@@ -168,12 +167,8 @@ async def _publish(stack: Stack, lines: list[Line], published: Callable[[], None
         await producer.stop()
 
 
-async def _watch(stack: Stack, progress: Progress) -> Audit:
-    """Watch promises come due, then count, until everything that was sent has become something."""
-    watching = progress.add_task("watching promises come due", total=int(_WATCH_SECONDS))
-    for _ in range(int(_WATCH_SECONDS)):
-        await asyncio.sleep(1)
-        progress.advance(watching)
+async def _count(stack: Stack) -> Audit:
+    """Count until everything that was sent has become something, or it takes too long: then what is missing is lost."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         found = await audit(stack.settings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Final
 
 import httpx
@@ -31,22 +30,21 @@ class Agents:
         )
         self._number = 0
 
-    async def work(self, until_done: Callable[[], bool], *, at_once: int = 4) -> None:
-        """`at_once` agents go round the queues until `until_done()` and nothing is left to claim."""
+    async def work(self, closing_time: asyncio.Event, *, at_once: int = 4) -> None:
+        """`at_once` agents go round the queues until `closing_time`; each finishes the ticket at hand."""
         async with self._client:
-            await asyncio.gather(*(self._agent(index, until_done) for index in range(at_once)))
+            await asyncio.gather(*(self._agent(index, closing_time) for index in range(at_once)))
 
-    async def _agent(self, index: int, until_done: Callable[[], bool]) -> None:
+    async def _agent(self, index: int, closing_time: asyncio.Event) -> None:
         queues = list(Queue)
         # Each begins elsewhere, the first with security.
         queues = queues[index * 2 :] + queues[: index * 2]
-        while True:
+        while not closing_time.is_set():
             claimed = False
             for queue in queues:
-                claimed = await self._serve(queue) or claimed
+                if not closing_time.is_set():
+                    claimed = await self._serve(queue) or claimed
             if not claimed:
-                if until_done():
-                    return
                 await asyncio.sleep(0.2)
 
     async def _serve(self, queue: Queue) -> bool:
