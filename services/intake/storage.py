@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, PrimaryKeyConstraint, Text, bindparam, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    Interval,
+    PrimaryKeyConstraint,
+    Text,
+    bindparam,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Boolean, TypeEngine
@@ -186,7 +197,7 @@ _TICKETS_NEAR: Final = _columns(
     """,  # noqa: S608 - our own column names
     conversation_ids=UuidType(),
     earliest=DateTime(timezone=True),
-)
+).bindparams(bindparam("longest", type_=Interval()))
 
 _TICKETS_OF_ACTIVITIES: Final = _columns(
     f"""

@@ -1,0 +1,283 @@
+"""Which ticket a message joins. Follow-up window 24 h, reopen window 72 h; times in hours after T0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from services.intake.domain import (
+    Ticket,
+    accepted,
+    apply_activities,
+    conversation_id_of,
+    thread,
+    wrong_sent_at,
+)
+from shared.events import (
+    ActivityKind,
+    Attachment,
+    ChannelMessage,
+    Customer,
+    Disposition,
+    TicketActivity,
+    TicketMessage,
+)
+from shared.events.channel import MAX_TEXT_CHARACTERS
+from shared.events.tickets import ticket_id_of
+from shared.taxonomy import Channel
+from tests.unit.intake.samples import T0, WINDOWS, at, message
+
+OPENED, FOLLOWED_UP, REOPENED = Disposition.OPENED, Disposition.FOLLOWED_UP, Disposition.REOPENED
+
+
+class Conversation:
+    """One conversation, its tickets kept between batches as the database keeps them."""
+
+    def __init__(self) -> None:
+        self.tickets: dict[object, Ticket] = {}
+        self.names: dict[object, str] = {}
+
+    def say(self, *messages: ChannelMessage) -> list[tuple[str, str, Disposition, int]]:
+        """(message, id of the message that opened its ticket, disposition, sequence) for each, as they were placed."""
+        threaded = thread(messages, self.tickets.values(), WINDOWS)
+        self.tickets |= {ticket.ticket_id: ticket for ticket in threaded.changed}
+        for placed in threaded.placements:
+            self.names.setdefault(placed.ticket.ticket_id, placed.message.message_id)
+        return [
+            (
+                placed.message.message_id,
+                self.names[placed.ticket.ticket_id],
+                placed.disposition,
+                placed.ticket.message_count,
+            )
+            for placed in threaded.placements
+        ]
+
+    def act(self, kind: ActivityKind, hours: float, opened_by: str = "a") -> None:
+        activity = act(kind, hours, opened_by)
+        self.tickets |= {ticket.ticket_id: ticket for ticket in apply_activities([activity], self.tickets.values())}
+
+    def ticket(self, opened_by: str) -> Ticket:
+        return self.tickets[ticket_id_of("upay", "app_chat", opened_by)]
+
+    @property
+    def open(self) -> list[str]:
+        return [self.names[ticket.ticket_id] for ticket in self.tickets.values() if ticket.is_open]
+
+
+def act(kind: ActivityKind, hours: float, opened_by: str = "a") -> TicketActivity:
+    return TicketActivity(
+        ticket_id=ticket_id_of("upay", "app_chat", opened_by),
+        activity_id=f"{kind}-{hours}",
+        kind=kind,
+        agent="mei",
+        at=at(hours),
+    )
+
+
+def test_a_burst_is_one_ticket_in_the_order_it_was_sent() -> None:
+    conversation = Conversation()
+    assert conversation.say(message("c", 0.002), message("a", 0), message("b", 0.001)) == [
+        ("a", "a", OPENED, 1),
+        ("b", "a", FOLLOWED_UP, 2),
+        ("c", "a", FOLLOWED_UP, 3),
+    ]
+    assert conversation.open == ["a"]
+    assert conversation.ticket("a").linked_ticket_id is None
+
+
+def test_the_window_runs_from_the_last_message_and_includes_its_end() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0), message("b", 23))
+    assert conversation.say(message("c", 47)) == [("c", "a", FOLLOWED_UP, 3)]  # 24 h after b
+
+
+def test_silence_longer_than_the_window_ends_the_ticket_and_links_the_next() -> None:
+    conversation = Conversation()
+    assert conversation.say(message("a", 0), message("b", 24.001)) == [("a", "a", OPENED, 1), ("b", "b", OPENED, 1)]
+    assert conversation.open == ["b"]
+    assert conversation.ticket("b").linked_ticket_id == conversation.ticket("a").ticket_id
+
+
+def test_a_late_message_joins_the_open_ticket_from_before_its_beginning() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    assert conversation.say(message("b", -24)) == [("b", "a", FOLLOWED_UP, 2)]
+    assert conversation.say(message("c", -48)) == [("c", "a", FOLLOWED_UP, 3)]  # near to b
+    assert conversation.ticket("a").opened_at == T0  # of the message that opened it, though others were sent before
+
+
+def test_a_late_burst_makes_one_ticket_of_its_own_and_leaves_the_open_one() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 100))
+    assert conversation.say(message("old-1", 0)) == [("old-1", "old-1", OPENED, 1)]
+    assert conversation.say(message("old-2", 0.001), message("b", 101)) == [
+        ("old-2", "old-1", FOLLOWED_UP, 2),
+        ("b", "a", FOLLOWED_UP, 2),
+    ]
+    assert conversation.open == ["a"]
+    assert conversation.ticket("old-1").linked_ticket_id is None
+
+
+def test_a_late_message_that_is_near_to_two_tickets_joins_the_open_one() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0), message("b", 30))
+    assert conversation.say(message("c", 15)) == [("c", "b", FOLLOWED_UP, 2)]
+
+
+def test_within_the_reopen_window_a_message_reopens_and_its_end_is_included() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    assert conversation.open == []
+    assert conversation.say(message("b", 82), message("c", 83)) == [("b", "a", REOPENED, 2), ("c", "a", FOLLOWED_UP, 3)]
+    assert conversation.open == ["a"]
+    assert conversation.ticket("a").resolved_at is None
+
+
+def test_after_the_reopen_window_a_linked_ticket_opens() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    assert conversation.say(message("b", 82.001)) == [("b", "b", OPENED, 1)]
+    assert conversation.ticket("b").linked_ticket_id == conversation.ticket("a").ticket_id
+
+
+def test_a_message_that_was_sent_before_the_resolution_but_came_after_reopens() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    assert conversation.say(message("b", 5)) == [("b", "a", REOPENED, 2)]
+
+
+def test_repeated_and_overtaken_activities_change_nothing() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    conversation.say(message("b", 11))
+    conversation.act(ActivityKind.RESOLVED, 10)  # the same event once more, after the message has reopened the ticket
+    assert conversation.open == ["a"]
+    conversation.act(ActivityKind.RESOLVED, 12)
+    conversation.act(ActivityKind.REOPENED, 11.5)  # came late: the ticket was resolved after it
+    assert conversation.open == []
+    conversation.act(ActivityKind.REOPENED, 13)
+    assert conversation.open == ["a"]
+    assert conversation.ticket("a").resolved_at is None
+
+
+def test_activities_of_one_batch_count_in_the_order_they_happened() -> None:
+    ticket = thread([message("a")], [], WINDOWS).changed[0]
+    backwards = [act(ActivityKind.REOPENED, 3), act(ActivityKind.RESOLVED, 2), act(ActivityKind.CLAIMED, 1)]
+    (changed,) = apply_activities(backwards, [ticket])
+    assert (changed.is_open, changed.resolved_at, changed.activity_at) == (True, None, at(3))
+
+
+def test_an_agent_who_reopens_keeps_the_ticket_open_for_the_customer() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    conversation.act(ActivityKind.REOPENED, 100)
+    assert conversation.say(message("b", 123)) == [("b", "a", FOLLOWED_UP, 2)]  # 123 h after a, 23 h after the agent
+
+
+def test_an_agent_may_reopen_an_old_ticket_but_messages_go_to_the_open_one() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 1)
+    conversation.say(message("b", 100))
+    conversation.act(ActivityKind.REOPENED, 101)
+    assert conversation.open == ["b"]
+    assert conversation.say(message("c", 102)) == [("c", "b", FOLLOWED_UP, 2)]
+
+
+def test_an_activity_of_an_unknown_ticket_changes_nothing() -> None:
+    assert apply_activities([act(ActivityKind.RESOLVED, 1, "unknown")], []) == ()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        message(brand="topay"),
+        message(channel=Channel.EMAIL),
+        message(customer=Customer(id="c-2")),
+        message(conversation_id="thread-1"),
+    ],
+)
+def test_brand_channel_customer_and_thread_make_a_conversation(other: ChannelMessage) -> None:
+    assert conversation_id_of(other) != conversation_id_of(message())
+
+
+def test_what_a_message_says_does_not_make_another_conversation() -> None:
+    same = message("m-2", 99, text="别的", customer=Customer(id="c-1", name="李", vip=True), subject="x")
+    assert conversation_id_of(same) == conversation_id_of(message())
+
+
+def accept(given: ChannelMessage) -> TicketMessage:
+    return accepted(thread([given], [], WINDOWS).placements[0], at(1))
+
+
+def test_secrets_are_cut_from_all_that_the_customer_wrote_and_counted() -> None:
+    event = accept(
+        message(
+            text="密码是abc123，卡 4111 1111 1111 1111",
+            subject="my PIN is 1234",
+            customer=Customer(id="c-1", name="Li 4111111111111111", phone="+8613812345678", email="li@example.com"),
+            attachments=(Attachment(name="cvv 123.png", url="https://files.example/1"),),
+            reply_to="li@example.com",
+        )
+    )
+    assert event.text == "密码是[password]，卡 [card]"
+    assert event.subject == "my PIN is [pin]"
+    assert event.customer.name == "Li [card]"
+    assert event.attachments[0].name == "cvv [cvv].png"
+    assert [(item.kind, item.count) for item in event.redactions] == [
+        ("card", 2),
+        ("cvv", 1),
+        ("password", 1),
+        ("pin", 1),
+    ]
+    assert (event.customer.phone, event.customer.email, event.reply_to) == (
+        "+8613812345678",
+        "li@example.com",
+        "li@example.com",
+    )
+
+
+def test_a_text_that_grows_by_its_tokens_still_fits() -> None:
+    event = accept(message(text=("验证码1234，" * 3000)[:MAX_TEXT_CHARACTERS], subject=("pin 1234 " * 60)[:500]))
+    assert len(event.text) == MAX_TEXT_CHARACTERS
+    assert "1234" not in event.text + (event.subject or "")
+
+
+def test_an_event_read_back_is_the_same_to_the_byte() -> None:
+    zone = timezone(timedelta(hours=8))
+    event = accept(message(sent_at=datetime(2026, 3, 2, 17, 0, 0, 123456, zone), text="你好 \u2028 😀", subject=""))
+    assert TicketMessage.model_validate_json(event.model_dump_json()).model_dump_json() == event.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "oldest", "wrong"),
+    [
+        (at(0), None, None),
+        (at(-24 * 400), None, None),
+        (at(24 * 400), timedelta(days=1), None),  # the future is the timers' matter
+        (at(-24), timedelta(days=1), None),
+        (at(-24.1), timedelta(days=1), "is more than 1 days ago"),
+        (datetime.max.replace(tzinfo=UTC), None, "must lie between 1980 and 2200"),
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), None, "must lie between 1980 and 2200"),
+    ],
+)
+def test_which_times_are_accepted(sent_at: datetime, oldest: timedelta | None, wrong: str | None) -> None:
+    why_not = wrong_sent_at(sent_at, T0, oldest)
+    assert why_not is None if wrong is None else why_not is not None and why_not.startswith(wrong)
+
+
+def test_every_accepted_time_can_be_reckoned_with() -> None:
+    limits: Sequence[datetime] = (datetime(1980, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+    conversation = Conversation()
+    for name, limit in zip("ab", limits, strict=True):
+        assert wrong_sent_at(limit, T0, None) is None
+        conversation.say(message(name, sent_at=limit))
+    assert conversation.say(message("c", 0)) == [("c", "c", OPENED, 1)]
