@@ -1,0 +1,171 @@
+"""What the classifier does with records: messages and corrections become decisions, decisions become queues."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from services.classifier import storage
+from services.classifier.domain.decide import Classifier, Decision, Message
+from services.classifier.domain.routing import (
+    contact_known,
+    left_by,
+    message_of,
+    routed_by_agent,
+    routed_by_message,
+)
+from services.classifier.domain.tickets import correct, merge
+from services.classifier.storage import Feedback, NewDecision, StoredDecision, StoredTicket
+from shared import metrics
+from shared.broker import Publisher
+from shared.cloudevents import Outgoing, Received
+from shared.database import Database
+from shared.delivery import Refusal
+from shared.events import ActivityKind, TicketActivity, TicketMessage, TicketRouted
+from shared.topics import queue_topic_name
+
+_MESSAGES_GROUP: Final = "classifier.tickets.messages"
+_ACTIVITY_GROUP: Final = "classifier.tickets.activity"
+# Deciding is pure computation: heartbeats and health checks must get their turn in between.
+_COMPUTE_AT_A_TIME_SECONDS: Final = 0.05
+
+
+class Handlers:
+    """State first, then publish, then commit: after a crash in between, the same records come again and what they had
+    led to is published again, the same to the byte.
+    """
+
+    def __init__(
+        self, database: Database, publisher: Publisher, classifier: Classifier, decisions_kept: timedelta
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._classifier = classifier
+        self._decisions_kept = decisions_kept
+
+    async def on_messages(self, batch: Sequence[Received[TicketMessage]]) -> None:
+        """Every message yields exactly one TicketRouted."""
+        messages = [message_of(received.event) for received in batch]
+        decisions = await self._decide(messages)
+        decided_at = datetime.now(UTC)
+        rules = self._classifier.rulebook.priorities
+        async with self._database.transaction() as connection:
+            tickets = await storage.lock_tickets(connection, [received.event.ticket_id for received in batch])
+            known = await storage.decisions_on(connection, [received.event.event_id for received in batch])
+            made: list[NewDecision] = []
+            for received, message, decision in zip(batch, messages, decisions, strict=True):
+                event = received.event
+                if event.event_id in known:
+                    continue
+                before = tickets.get(event.ticket_id)
+                routed = merge(before.state if before else None, decision, message, event.sent_at, rules)
+                told = routed_by_message(event, decision, routed, decided_at)
+                made.append(NewDecision(received.origin, routed.state, told))
+                tickets[event.ticket_id] = StoredTicket(routed.state, told)
+                # A second record of the same message in this batch is a duplicate of this one.
+                known[event.event_id] = StoredDecision(received.origin, "")
+            await storage.save(connection, made)
+        await self._publish(batch, known, made, _MESSAGES_GROUP)
+        for one in made:
+            _measure(one.event, decided_at)
+
+    async def on_activities(self, batch: Sequence[Received[TicketActivity]]) -> list[Refusal]:
+        """A correction is routed, whoever made it: the desk does not publish it, so there is one way for every tool."""
+        endings = {
+            received.event.ticket_id: received.event.at if received.event.kind is ActivityKind.RESOLVED else None
+            for received in batch
+            if received.event.kind in (ActivityKind.RESOLVED, ActivityKind.REOPENED)
+        }
+        corrections = [received for received in batch if received.event.kind is ActivityKind.CORRECTED]
+        if not endings and not corrections:
+            return []
+        decided_at = datetime.now(UTC)
+        refusals: list[Refusal] = []
+        async with self._database.transaction() as connection:
+            tickets = await storage.lock_known_tickets(
+                connection, [*endings, *(received.event.ticket_id for received in corrections)]
+            )
+            known = await storage.decisions_on(connection, [received.event.event_id for received in corrections])
+            made: list[NewDecision] = []
+            feedback: list[Feedback] = []
+            for received in corrections:
+                activity = received.event
+                if activity.event_id in known:
+                    continue
+                before = tickets.get(activity.ticket_id)
+                if before is None:
+                    refusals.append(Refusal(received, "ticket_id: no message of this ticket has been routed"))
+                    continue
+                routed = correct(
+                    before.state,
+                    activity,
+                    contact_known=contact_known(before.event),
+                    model=before.event.trace.model,
+                )
+                told = routed_by_agent(activity, before.event, routed, decided_at)
+                made.append(NewDecision(received.origin, routed.state, told))
+                feedback.append(Feedback(activity, before.event))
+                tickets[activity.ticket_id] = StoredTicket(routed.state, told)
+                known[activity.event_id] = StoredDecision(received.origin, "")
+            await storage.save(connection, made)
+            if feedback:
+                await storage.add_feedback(connection, feedback)
+            if endings:
+                await storage.mark_resolved(connection, endings)
+        refused = {refusal.received.origin for refusal in refusals}
+        routed_again = [received for received in corrections if received.origin not in refused]
+        await self._publish(routed_again, known, made, _ACTIVITY_GROUP)
+        return refusals
+
+    async def prune(self) -> None:
+        """Forget decisions that no redelivery can ask for any more."""
+        deleted = 1
+        while deleted:
+            async with self._database.transaction() as connection:
+                deleted = await storage.prune(connection, datetime.now(UTC) - self._decisions_kept)
+
+    async def _decide(self, messages: Sequence[Message]) -> list[Decision]:
+        decisions: list[Decision] = []
+        turn_ends = time.monotonic() + _COMPUTE_AT_A_TIME_SECONDS
+        for message in messages:
+            decisions.append(self._classifier.classify(message))
+            if time.monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = time.monotonic() + _COMPUTE_AT_A_TIME_SECONDS
+        return decisions
+
+    async def _publish(
+        self,
+        batch: Sequence[Received[Any]],
+        known: dict[Any, StoredDecision],
+        made: Iterable[NewDecision],
+        group: str,
+    ) -> None:
+        """What these very records have led to, now or before; what another record of the same cause led to is out."""
+        new = {decision.event.cause_id: decision.event for decision in made}
+        outgoing: list[Outgoing] = []
+        duplicates = 0
+        for received in batch:
+            cause_id = received.event.event_id
+            decided = known[cause_id]
+            if decided.origin != received.origin:
+                duplicates += 1
+                continue
+            event = new.get(cause_id) or decided.event()
+            left = left_by(event)
+            if left is not None:
+                outgoing.append(Outgoing(queue_topic_name(left.queue), left, received.traceparent))
+            outgoing.append(Outgoing(queue_topic_name(event.queue), event, received.traceparent))
+        if outgoing:
+            await self._publisher.publish(outgoing)
+        if duplicates:
+            metrics.RECORDS_DUPLICATE.labels(group).inc(duplicates)
+
+
+def _measure(event: TicketRouted, decided_at: datetime) -> None:
+    metrics.DECISIONS.labels(event.category, event.queue, event.priority, event.language).inc()
+    metrics.DECISION_CONFIDENCE.labels(event.trace.model).observe(event.confidence)
+    metrics.ROUTED_AGE_SECONDS.labels(event.brand).observe(max(0.0, (decided_at - event.sent_at).total_seconds()))

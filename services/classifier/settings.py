@@ -1,0 +1,24 @@
+"""Settings of the classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from services.classifier.domain.rulebook import PRIORITIES
+from shared.settings import CommonSettings
+
+
+class Settings(CommonSettings):
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8002
+
+    classifier_priorities_file: Path = Field(
+        default=PRIORITIES, description="YAML of the priority rules, in the form of the shipped one"
+    )
+    classifier_decisions_kept_days: Annotated[int, Field(ge=1)] = Field(
+        default=31,
+        description="how long a decision is kept so that a redelivery publishes it again; keep it longer than "
+        "tickets.messages retains its records",
+    )
