@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from email import message_from_bytes, policy
+from typing import Final
 
 import uvicorn
 from aiosmtpd.controller import Controller
@@ -25,6 +26,7 @@ class Receivers:
     """What has arrived, by the sender's id of it: the same id twice is a doubled notification."""
 
     def __init__(self, credentials: Credentials) -> None:
+        self.bodies: list[str] = []
         self.webhooks: Counter[str] = Counter()
         self.mails: Counter[str] = Counter()
         self.refused: set[str] = set()
@@ -75,6 +77,7 @@ class Receivers:
                 self.refused.add(identity)
                 return Response(status_code=503)
             self.webhooks[identity] += 1
+            self.bodies.append(body.decode())
             return Response(status_code=204)
 
         return app
@@ -85,8 +88,8 @@ class _Mailbox:
         self._receivers = receivers
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
-        from email import message_from_bytes
-
-        content: Any = envelope.original_content or b""
-        self._receivers.mails[str(message_from_bytes(content)["Message-ID"])] += 1
+        mail = message_from_bytes(envelope.original_content or b"", policy=policy.default)
+        self._receivers.mails[str(mail["Message-ID"])] += 1
+        body = mail.get_body()
+        self._receivers.bodies.append(f"{mail}\n{body.get_content() if body else ''}")
         return "250 accepted"
