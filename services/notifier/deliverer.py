@@ -216,6 +216,7 @@ class Deliverer:
                     name = done.job.lease.endpoint
                     await storage.disable_endpoint(connection, name, self._url_digests[name], now)
             await self._outbox.add(connection, [event for done in valid for event in _outcomes(done, now)])
+        self._wake.set()  # the next try may be due sooner than what is slept for
         for done in valid:
             self._tell(done)
 

@@ -24,6 +24,7 @@ from standardwebhooks import Webhook
 from deploy.processes import free_port
 from services.notifier import storage
 from services.notifier.app import build
+from services.notifier.domain.notifications import contact_of
 from services.notifier.domain.texts import reference_of
 from services.notifier.settings import Settings
 from shared import topics
@@ -463,8 +464,11 @@ async def test_a_reply_waits_for_its_contact(world: World) -> None:
 async def test_a_later_messages_address_is_the_one_that_counts(world: World) -> None:
     ticket_id = uuid.uuid4()
     old, new = (f"{uuid.uuid4().hex[:8]}@customers.example" for _ in range(2))
+    first = message_event(ticket_id, reply_to=old)
     second = message_event(ticket_id, sequence=2, disposition=Disposition.FOLLOWED_UP, reply_to=new)
-    await world.publish(topics.TICKETS_MESSAGES.name, second, message_event(ticket_id, reply_to=old))
+    for message in (second, first):  # as after a redelivery: the older one comes last
+        async with world.database.transaction() as connection:
+            await storage.remember_contacts(connection, [contact_of(message)])
     await world.publish(topics.TICKETS_ACTIVITY.name, reply_event(ticket_id, "hello"))
     await world.eventually_said(ticket_id, DELIVERED)
     assert [len(world.mailbox.to(address)) for address in (old, new)] == [0, 1]
@@ -529,6 +533,8 @@ async def test_a_receiver_that_comes_back_gets_what_it_missed(world: World) -> N
     assert (failed.attempt, failed.detail, delivered.attempt) == (1, "HTTP 503", 2)
     assert failed.next_try_at is not None
     assert failed.next_try_at >= failed.at + timedelta(seconds=0.05)
+    # At its time, not when the lease of the first try would have run out.
+    assert delivered.at < failed.next_try_at + timedelta(seconds=world.settings.notifier_lease_seconds / 2)
 
 
 async def test_gives_up_after_the_last_try_and_says_so(world: World) -> None:

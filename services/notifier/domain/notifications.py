@@ -127,7 +127,7 @@ def latest_contacts(events: Sequence[TicketMessage | TicketRouted]) -> dict[uuid
 
 def acknowledgement(routed: TicketRouted, texts: Texts, outputs: Outputs, traceparent: str) -> Notification | None:
     """The one acknowledgement of a ticket, to the message that opened it. Follow-ups get none."""
-    if routed.sequence != 1 or routed.disposition is not Disposition.OPENED:
+    if routed.disposition is not Disposition.OPENED:
         return None
     contact = contact_of(routed)
     points = acknowledged_points(routed)

@@ -151,13 +151,19 @@ async def test_what_the_server_says_decides(command: str, answer: str, verdict: 
 
 async def test_logs_in_and_retries_when_it_may_not() -> None:
     def authenticator(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
-        return AuthResult(success=data.password == b"right")
+        return AuthResult(success=data.password == b"right", handled=False)
 
     handler = Refusing()
     with mail_server(handler, authenticator=authenticator, auth_require_tls=False) as port:
-        for password, verdict in (("wrong", Verdict.TRY_AGAIN), ("right", Verdict.DELIVERED)):
+        details = {}
+        for password in ("wrong", "right"):
             sender = mail_sender(port, notifier_smtp_username="mailer", notifier_smtp_password=password)
-            assert (await sender.send(acknowledged())).verdict is verdict
+            tried = await sender.send(acknowledged())
+            details[password] = (tried.verdict, tried.detail)
+    assert details == {
+        "wrong": (Verdict.TRY_AGAIN, "SMTP 535 5.7.8"),
+        "right": (Verdict.DELIVERED, "accepted by the mail server"),
+    }
     assert handler.mails == 1
 
 

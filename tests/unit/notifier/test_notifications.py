@@ -68,7 +68,6 @@ def test_one_acknowledgement_per_ticket_whatever_the_revision() -> None:
     [
         {"sequence": 2, "disposition": Disposition.FOLLOWED_UP},
         {"sequence": 2, "disposition": Disposition.REOPENED},
-        {"sequence": 1, "disposition": Disposition.REOPENED},
     ],
 )
 def test_follow_ups_and_reopened_tickets_get_none(changes: dict[str, object]) -> None:
