@@ -1,10 +1,10 @@
-"""`python -m tests.contract check | write`: the committed contracts against the code."""
+"""`python -m tests.contract check | write`: the committed contracts and documents against the code."""
 
 from __future__ import annotations
 
 import sys
 
-from tests.contract import asyncapi, snapshots
+from tests.contract import asyncapi, docs, snapshots
 
 
 def main() -> int:
@@ -15,7 +15,7 @@ def main() -> int:
     if sys.argv[1:] != ["check"]:
         sys.stderr.write("usage: python -m tests.contract check | write\n")
         return 2
-    problems = [*snapshots.check(), *asyncapi.check()]
+    problems = [*snapshots.check(), *asyncapi.check(), *docs.check()]
     for problem in problems:
         sys.stderr.write(f"contract: {problem}\n")
     return 1 if problems else 0
