@@ -115,7 +115,7 @@ MessageKey = tuple[str, str, str]
 
 def key_of(message: ChannelMessage | TicketMessage) -> MessageKey:
     """Brand, channel, message id: what makes a message the same message."""
-    return message.brand, message.channel.value, message.message_id
+    return message.brand, message.channel, message.message_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,9 @@ class StoredMessage:
 
 def _columns(statement: str, **columns: TypeEngine[Any]) -> Any:
     """A statement that takes each of these parameters as an array: one element per row."""
-    return text(statement).bindparams(*(bindparam(name, type_=ARRAY(kind)) for name, kind in columns.items()))
+    return text(statement).bindparams(
+        *(bindparam(name, type_=ARRAY(kind, dimensions=1)) for name, kind in columns.items())
+    )
 
 
 _LOCK_CONVERSATIONS: Final = _columns(
@@ -269,7 +271,7 @@ async def lock_conversations(
         {
             "conversation_ids": list(conversations),
             "brands": [message.brand for message in messages],
-            "channels": [message.channel.value for message in messages],
+            "channels": [message.channel for message in messages],
             "customer_ids": [message.customer.id for message in messages],
             "channel_conversation_ids": [message.conversation_id for message in messages],
             "now": now,
@@ -354,11 +356,11 @@ async def add_messages(connection: AsyncConnection, messages: Iterable[tuple[Tic
         _ADD_MESSAGES,
         {
             "brands": [event.brand for event in events],
-            "channels": [event.channel.value for event in events],
+            "channels": [event.channel for event in events],
             "message_ids": [event.message_id for event in events],
             "ticket_ids": [event.ticket_id for event in events],
             "sequences": [event.sequence for event in events],
-            "dispositions": [event.disposition.value for event in events],
+            "dispositions": [event.disposition for event in events],
             "accepted": [event.accepted_at for event in events],
             "topics": [origin and origin.topic for origin in origins],
             "partitions": [origin and origin.partition for origin in origins],

@@ -113,6 +113,7 @@ def test_a_late_burst_makes_one_ticket_of_its_own_and_leaves_the_open_one() -> N
     conversation = Conversation()
     conversation.say(message("a", 100))
     assert conversation.say(message("old-1", 0)) == [("old-1", "old-1", OPENED, 1)]
+    assert conversation.open == ["a"]
     assert conversation.say(message("old-2", 0.001), message("b", 101)) == [
         ("old-2", "old-1", FOLLOWED_UP, 2),
         ("b", "a", FOLLOWED_UP, 2),
