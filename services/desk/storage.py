@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import DateTime, Float, Index, Text, bindparam, literal_column, select, text, tuple_, update
+from sqlalchemy import DateTime, Float, Index, Text, bindparam, cast, func, literal_column, select, text, tuple_, update
 from sqlalchemy import Uuid as UuidType
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -37,6 +37,8 @@ OUTBOX: Final = Outbox(SCHEMA)
 
 _CLOCKS: Final = TypeAdapter(dict[Target, Clock])
 _TIME: Final = DateTime(timezone=True)
+_CLAIMERS_AT_ONCE: Final = 200
+"""How far down a queue a claimer looks for a ticket that no one else is claiming at that moment."""
 _RESOLVED: Final[ColumnElement[str]] = literal_column(
     "'resolved'"
 )  # literal, so that the planner knows the partial indexes to apply
@@ -176,14 +178,29 @@ async def lock_free(connection: AsyncConnection, ids: Iterable[uuid.UUID]) -> di
 
 
 async def lock_next(connection: AsyncConnection, queue: Queue, brands: Collection[str] | None) -> View | None:
-    """The next ticket of `queue` by the queue order that no other transaction is claiming, locked. `brands`: only of
-    these; none for all.
+    """The next ticket of `queue` by the queue order, locked; claimers skip the tickets that others are claiming.
+    `brands`: only of these; none for all.
+
+    SKIP LOCKED on the rows would do that too, but also skip every ticket that a batch of events happens to hold: whole
+    queues looked empty for moments, and the first in line was passed over. So claimers agree among themselves by
+    advisory locks, and wait for the row.
     """
-    query = select(*_CHANGEABLE).where(TICKETS.c.queue == queue.value, TICKETS.c.state == _QUEUED, _RANKED)
+    waiting = [TICKETS.c.queue == queue.value, TICKETS.c.state == _QUEUED, _RANKED]
     if brands is not None:
-        query = query.where(TICKETS.c.brand.in_(sorted(brands)))
-    row = (await connection.execute(query.order_by(*_RANK).limit(1).with_for_update(skip_locked=True))).first()
-    return None if row is None else _view(row._mapping)
+        waiting.append(TICKETS.c.brand.in_(sorted(brands)))
+    ahead = select(TICKETS.c.ticket_id).where(*waiting).order_by(*_RANK).limit(_CLAIMERS_AT_ONCE)
+    in_order = ahead.cte("ahead").prefix_with("MATERIALIZED", dialect="postgresql")
+    free = select(in_order.c.ticket_id).where(
+        func.pg_try_advisory_xact_lock(func.hashtext("desk claims"), func.hashtext(cast(in_order.c.ticket_id, Text)))
+    )
+    while True:
+        ticket_id = await connection.scalar(free.limit(1))
+        if ticket_id is None:
+            return None
+        locked = await _locked(connection, select(*_CHANGEABLE).where(_among([ticket_id]), *waiting).with_for_update())
+        if locked:
+            return locked[ticket_id]
+        # Claimed or moved while we waited for it: it is not in line any more, so the next look finds another.
 
 
 async def save(connection: AsyncConnection, views: Iterable[View]) -> None:

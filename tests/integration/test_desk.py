@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from shared import metrics
@@ -77,6 +78,35 @@ async def test_twenty_at_once_get_twenty_tickets(world: World) -> None:
     )
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["ticket_id"] for answer in answers} == {str(ticket.ticket_id) for ticket in tickets}
+
+
+async def test_a_ticket_that_a_batch_holds_is_waited_for_and_not_passed_over(world: World) -> None:
+    """Handlers lock the tickets of a batch for a moment: the first in line stays the first, the queue is not empty."""
+    first, second = world.ticket(decided_at=at(1)), world.ticket(decided_at=at(2))
+    await world.waiting(first, second)
+    batch = await asyncpg.connect(world.database_url)
+    watch = await asyncpg.connect(world.database_url)
+    try:
+        holding = batch.transaction()
+        await holding.start()
+        await batch.execute("SELECT FROM desk.tickets ORDER BY ticket_id FOR UPDATE")
+        claims = [asyncio.create_task(world.claim(token)) for token in (MEI, TOM)]
+
+        async def both_wait() -> bool:
+            return bool(
+                await watch.fetchval(
+                    "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                    "AND application_name = 'switchyard-desk' AND datname = current_database()"
+                )
+            )
+
+        await eventually(both_wait)
+        await holding.rollback()
+        claimed = [(await claim)["ticket_id"] for claim in claims]
+    finally:
+        await batch.close()
+        await watch.close()
+    assert sorted(claimed) == sorted([str(first.ticket_id), str(second.ticket_id)])
 
 
 async def test_a_repeated_claim_gets_the_same_ticket(world: World) -> None:

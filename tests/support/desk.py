@@ -36,6 +36,7 @@ class World:
     client: httpx.AsyncClient
     publisher: Publisher
     bootstrap_servers: str
+    database_url: str
     brand: str
 
     async def publish(self, *events: Event) -> None:
@@ -170,4 +171,6 @@ async def running_desk(kafka: Kafka, database_url: str, directory: Path, **chang
 
         await eventually(ready, timeout_seconds=60)
         await sender.start()
-        yield World(app, client, Publisher(sender, settings, service="test"), kafka.bootstrap_servers, brand)
+        yield World(
+            app, client, Publisher(sender, settings, service="test"), kafka.bootstrap_servers, database_url, brand
+        )
