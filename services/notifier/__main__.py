@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 from services.notifier import storage
 from services.notifier.app import build
-from services.notifier.config import ConfigError
 from services.notifier.settings import Settings
 from shared.database import Database
 from shared.service import run
+from shared.yaml_files import ConfigError
 
 
 async def _enable(endpoint: str) -> int:

@@ -1,75 +1,61 @@
-"""Reads the notifier's files: the texts and `notifications.yaml`. Every error names the file and the field."""
+"""Reads the notifier's files: the texts and `notifications.yaml`, whose references the environment fills."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import model_validator
 
 from services.notifier.domain.outputs import Outputs
-from services.notifier.domain.texts import Texts
-from shared.cloudevents import describe
+from services.notifier.domain.texts import TextBook, Texts
+from shared.yaml_files import load_yaml
 
 TEXTS_DIRECTORY: Final = Path(__file__).parent / "texts"
 
 # ${NAME}, or ${NAME:-value} where it may be left out.
 _REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::-([^}]*))?\}")
 
-M = TypeVar("M", bound=BaseModel)
-
-
-class ConfigError(Exception):
-    """A file of the notifier cannot be used; the message names the file, the field and what is wrong, never a value."""
-
 
 def load_texts(directory: Path = TEXTS_DIRECTORY) -> Texts:
-    books = {language: _read(directory / f"{language}.yaml") for language in ("zh", "en")}
-    return _validated(Texts, books, directory)
+    """Raises shared.yaml_files.ConfigError with file, line and field."""
+    return Texts(zh=load_yaml(directory / "zh.yaml", TextBook), en=load_yaml(directory / "en.yaml", TextBook))
 
 
 def load_outputs(path: Path, environment: Mapping[str, str]) -> Outputs:
-    """`environment` fills the file's references. An empty optional reference in a list drops its entry."""
-    return _validated(Outputs, _expanded(_read(path), environment, path, ()), path)
+    """`environment` fills the file's references. An empty optional one in a list drops its entry.
+
+    Raises shared.yaml_files.ConfigError with file, line and field, never with a value: it may be a secret.
+    """
+
+    class Referring(Outputs):
+        @model_validator(mode="before")
+        @classmethod
+        def _fill_references(cls, content: Any) -> Any:
+            if missing := list(_missing(content, environment, ())):
+                raise ValueError("; ".join(missing))
+            return _filled(content, environment)
+
+    return load_yaml(path, Referring)
 
 
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}: is not YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}") from None
+def _missing(value: Any, environment: Mapping[str, str], field: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _missing(item, environment, (*field, str(name)))
+    elif isinstance(value, str):
+        for name, otherwise in ((found[1], found[2]) for found in _REFERENCE.finditer(value)):
+            if otherwise is None and not environment.get(name):
+                yield f"{'.'.join(field)}: set the environment variable {name}"
 
 
-def _validated(model: type[M], content: Any, path: Path) -> M:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error)}") from None
-
-
-def _expanded(value: Any, environment: Mapping[str, str], path: Path, field: tuple[str, ...]) -> Any:
+def _filled(value: Any, environment: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {key: _expanded(item, environment, path, (*field, str(key))) for key, item in value.items()}
+        return {name: _filled(item, environment) for name, item in value.items()}
     if isinstance(value, list):
-        items = [_expanded(item, environment, path, (*field, str(index))) for index, item in enumerate(value)]
-        return [item for item in items if item != ""]
-    if not isinstance(value, str):
-        return value
-
-    def content(found: re.Match[str]) -> str:
-        name, otherwise = found.groups()
-        known = environment.get(name)
-        if known:
-            return known
-        if otherwise is None:
-            raise ConfigError(f"{path}: {'.'.join(field)}: set the environment variable {name}")
-        return otherwise
-
-    return _REFERENCE.sub(content, value)
+        return [item for item in (_filled(item, environment) for item in value) if item != ""]
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda found: environment.get(found[1]) or found[2] or "", value)
+    return value

@@ -18,6 +18,10 @@ def _from_list(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+def _from_empty(value: Any) -> Any:
+    return value or None  # a compose file sets what is left out to an empty text
+
+
 class Settings(CommonSettings):
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8004
 
@@ -60,8 +64,10 @@ class Settings(CommonSettings):
     notifier_smtp_security: Literal["starttls", "tls", "none"] = Field(
         default="starttls", description="none only for a mail server on the same machine or network"
     )
-    notifier_smtp_username: str | None = None
-    notifier_smtp_password: SecretStr | None = None
+    notifier_smtp_username: Annotated[str | None, BeforeValidator(_from_empty)] = Field(
+        default=None, description="none or empty: the mail server takes mail without login"
+    )
+    notifier_smtp_password: Annotated[SecretStr | None, BeforeValidator(_from_empty)] = None
     notifier_text_retention_days: Annotated[int, Field(ge=1)] = Field(
         default=30, description="texts, recipients and data of finished notifications are erased after this"
     )

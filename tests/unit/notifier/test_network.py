@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -83,7 +87,7 @@ class Server:
     port: int = 0
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Server]:
+    async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
         connections: set[asyncio.StreamWriter] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,7 +102,7 @@ class Server:
             finally:
                 writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -114,14 +118,16 @@ def notification() -> Notification:
     return replace(made, route=Route(Output.WEBHOOK, "test", "customer-1"))
 
 
-def sender(host: str, port: int, addresses: Sequence[str], **settings: object) -> tuple[WebhookSender, list[str]]:
+def sender(
+    host: str, port: int, addresses: Sequence[str], scheme: str = "http", **settings: object
+) -> tuple[WebhookSender, list[str]]:
     asked: list[str] = []
 
     async def resolver(host: str, port: int) -> list[str]:
         asked.append(host)
         return list(addresses)
 
-    endpoint = Endpoint.model_validate({"url": f"http://{host}:{port}/hook", "secrets": [KEY]})
+    endpoint = Endpoint.model_validate({"url": f"{scheme}://{host}:{port}/hook", "secrets": [KEY]})
     fields = {"notifier_webhook_allowed_hosts": (host,), "notifier_delivery_timeout_seconds": 1.0} | settings
     return WebhookSender(Settings.model_validate(fields), {"test": endpoint}, resolver), asked
 
@@ -180,3 +186,43 @@ async def test_silence_and_nobody_there_are_tried_again() -> None:
     tried = await webhooks.send(notification())  # the server has gone; the sender still works after `close`
     assert (tried.verdict, tried.detail) == (Verdict.TRY_AGAIN, "no answer: ConnectError")
     await webhooks.close()
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificate and key of gateway.test in one file, signed by itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: no certificate can be made")
+    path = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-subj", "/CN=gateway.test", "-addext", "subjectAltName=DNS:gateway.test", "-days", "2"),
+            *("-keyout", str(path / "key.pem"), "-out", str(path / "certificate.pem")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    (path / "both.pem").write_bytes((path / "certificate.pem").read_bytes() + (path / "key.pem").read_bytes())
+    return path / "both.pem"
+
+
+@pytest.mark.parametrize(
+    ("host", "verdict"), [("gateway.test", Verdict.DELIVERED), ("elsewhere.test", Verdict.TRY_AGAIN)]
+)
+async def test_the_certificate_must_be_the_hosts_not_the_addresss(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, host: str, verdict: Verdict
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    async with Server().listening(context) as server:
+        webhooks, _ = sender(host, server.port, ["127.0.0.1"], scheme="https")
+        tried = await webhooks.send(notification())
+        await webhooks.close()
+    assert tried.verdict is verdict
+    assert len(server.heads) == (verdict is Verdict.DELIVERED)

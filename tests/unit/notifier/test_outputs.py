@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from services.notifier.config import ConfigError, load_outputs
+from services.notifier.config import load_outputs
 from services.notifier.domain.outputs import customer_route, is_automatic_sender, is_mail_address, lead_routes
 from shared.events import Output
 from shared.taxonomy import Channel, Queue
+from shared.yaml_files import ConfigError
 from tests.unit.notifier.examples import CONFIG_FILE, ENVIRONMENT, KEY, OUTPUTS
 
 

@@ -105,6 +105,8 @@ def test_settings_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings()
     assert settings.retry_policy.delays_seconds == (0.0, 0.5, 2.0)
     assert settings.notifier_webhook_allowed_hosts == ("127.0.0.1", "gateway")
+    monkeypatch.setenv("NOTIFIER_SMTP_USERNAME", "")
+    assert Settings().notifier_smtp_username is None
     with pytest.raises(ValueError, match="at least twice notifier_delivery_timeout_seconds"):
         Settings(notifier_lease_seconds=20, notifier_delivery_timeout_seconds=15)
     with pytest.raises(ValueError, match="set both notifier_smtp_username and"):

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from services.notifier.config import TEXTS_DIRECTORY, ConfigError, load_texts
+from services.notifier.config import TEXTS_DIRECTORY, load_texts
 from services.notifier.domain.texts import acknowledgement_text, reference_of
 from shared.taxonomy import CATEGORIES, Category, Fact, Language
+from shared.yaml_files import ConfigError
 from tests.unit.notifier.examples import OUTPUTS, TEXTS, routed_event
 
 BRAND_NAMES = OUTPUTS.brand("upay").name.by_language
@@ -116,10 +117,10 @@ def test_a_secondary_point_about_security_offers_freezing() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("  dispute:\n", "  disputes:\n", r"zh\.categories"),
-        ("工单号 {reference}", "工单号 {ticket}", r"zh\.received: .*unknown placeholder \{ticket\}"),
-        ('  merchant: "商家名称"\n', "", r"zh\.facts: .*no text for merchant"),
-        ("categories:", "categories: [", r"zh\.yaml: is not YAML at line"),
+        ("  dispute:\n", "  disputes:\n", r"zh\.yaml:\d+: categories\.disputes"),
+        ("工单号 {reference}", "工单号 {ticket}", r"zh\.yaml:\d+: received: unknown placeholder \{ticket\}"),
+        ('  merchant: "商家名称"\n', "", r"zh\.yaml:\d+: facts: no text for merchant"),
+        ("categories:", "categories: [", r"zh\.yaml:\d+: not valid YAML"),
     ],
 )
 def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, old: str, new: str, named: str) -> None:
