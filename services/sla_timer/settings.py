@@ -1,0 +1,34 @@
+"""Settings of the sla_timer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, SecretStr
+
+from shared.settings import CommonSettings
+
+_CONFIG: Final = Path(__file__).parents[2] / "deploy" / "config"
+
+
+class Settings(CommonSettings):
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8003
+
+    sla_timer_policies_file: Path = Field(
+        default=_CONFIG / "sla.yaml", description="what is promised to whom, see docs/sla.md"
+    )
+    sla_timer_calendars_file: Path = Field(
+        default=_CONFIG / "calendars.yaml", description="when each brand and channel works, see docs/sla.md"
+    )
+    sla_timer_api_token: SecretStr | None = Field(
+        default=None, description="bearer token for /v1/clocks and /v1/peaks; without one they answer nobody"
+    )
+    sla_timer_history_days: Annotated[int, Field(ge=31)] = Field(
+        default=180,
+        description="a ticket whose clocks have all ended is forgotten so long after its last event; longer than the "
+        "topics are kept, so that no replayed event starts a promise anew",
+    )
+    sla_timer_arrivals_days: Annotated[int, Field(ge=35)] = Field(
+        default=400, description="how long arrivals are kept, to learn what is usual at a time of the week"
+    )

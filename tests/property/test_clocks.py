@@ -1,0 +1,156 @@
+"""Clocks hold their promises in any order of arrival, with any repetition."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.sla_timer.domain.clocks import Happening, State, fold
+from services.sla_timer.domain.rules import What
+from shared.events import SlaKind, Target
+from shared.taxonomy import Priority, Queue
+from tests.unit.sla_timer.support import POLICIES, TICKET, Watch, at, happened, outcome
+
+minutes = st.integers(0, 600).map(lambda tenths: tenths / 2)
+acts = st.builds(
+    happened,
+    st.sampled_from((What.CUSTOMER_WROTE, What.REPLIED, What.WAITING, What.RESOLVED, What.REOPENED)),
+    minutes,
+)
+corrections = st.builds(
+    happened, st.just(What.CORRECTED), minutes, st.sampled_from(Priority), st.sampled_from([None, Queue.CREDIT])
+)
+routings = st.builds(
+    happened,
+    st.just(What.ROUTED),
+    minutes,
+    st.sampled_from(Priority),
+    st.sampled_from([Queue.SECURITY, Queue.GENERAL]),
+    st.integers(1, 4),
+)
+histories = st.lists(
+    st.one_of(acts, acts, acts, routings, corrections), max_size=10, unique_by=lambda item: item.id
+).filter(lambda items: len(revisions := [item.revision for item in items if item.revision]) == len(set(revisions)))
+END = 301.0
+
+
+def deliver(history: list[Happening], order: random.Random, *, ring: bool) -> Watch:
+    """The service's life: shuffled, repeated, in batches; with `ring`, time passes between them and alarms go off."""
+    arriving = [*history, *order.choices(history, k=len(history))] if history else []
+    order.shuffle(arriving)
+    watch = Watch()
+    now = END
+    if ring:
+        watch.take(0)
+        now = 0.0
+    while arriving:
+        batch = [arriving.pop() for _ in range(min(len(arriving), order.randint(1, 3)))]
+        if ring:  # nothing arrives before it has happened
+            now = max(now, *((item.at - at(0)).total_seconds() / 60 for item in batch)) + order.random() * 10
+        watch.take(now, *batch)
+    watch.take(max(now, END))
+    return watch
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories, st.integers(0, 2**32))
+def test_any_order_and_any_repetition_come_to_the_same_clocks(history: list[Happening], seed: int) -> None:
+    at_once = fold(TICKET, history, POLICIES, at(END))
+    watch = deliver(history, random.Random(seed), ring=False)
+    there = [clock for clock in watch.stored.values() if clock.id in {item.id for item in at_once}]
+    # Alarms aside: one that has been told on what was known then stays told, and freezes its clock.
+    untouched = {clock.id for clock in there if clock.breached_at is None}
+    expected = [clock for clock in at_once if clock.id in untouched and clock.breached_at is None]
+    assert outcome(clock for clock in there if clock.id in {item.id for item in expected}) == outcome(expected)
+    assert {(clock.target, clock.generation): clock.state for clock in there} == {
+        (clock.target, clock.generation): clock.state for clock in at_once
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories, st.integers(0, 2**32))
+def test_each_alarm_rings_at_most_once_and_steps_count_up(history: list[Happening], seed: int) -> None:
+    watch = deliver(history, random.Random(seed), ring=True)
+    rang = Counter(
+        (event.clock_id, event.kind, event.warning_share)
+        for event in watch.told
+        if event.kind in (SlaKind.WARNING, SlaKind.BREACHED)
+    )
+    assert all(count == 1 for count in rang.values())
+    for clock_id in {event.clock_id for event in watch.told}:
+        events = [event for event in watch.told if event.clock_id == clock_id]
+        assert [event.step for event in events] == list(range(1, len(events) + 1))
+        # Once breached, always breached; and what is stored says what was told.
+        flags = [event.breached for event in events]
+        assert flags == sorted(flags)
+        assert (watch.stored[clock_id].breached_at is not None) == flags[-1]
+        assert watch.stored[clock_id].told == len(events)
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories, st.integers(0, 2**32))
+def test_the_last_event_told_is_the_state(history: list[Happening], seed: int) -> None:
+    watch = deliver(history, random.Random(seed), ring=True)
+    ends = {SlaKind.MET: State.MET, SlaKind.CANCELLED: State.CANCELLED}
+    states = {
+        SlaKind.STARTED: State.RUNNING,
+        SlaKind.RESUMED: State.RUNNING,
+        SlaKind.PAUSED: State.PAUSED,
+        **ends,
+    }
+    for clock in watch.stored.values():
+        told = [event for event in watch.told if event.clock_id == clock.id and event.kind in states]
+        assert states[told[-1].kind] is clock.state, [event.kind for event in told]
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories, st.integers(1, 200))
+def test_paused_time_never_counts(history: list[Happening], pause: int) -> None:
+    """Everything after a wait moves by the wait: what is used, and how long is left, stay the same."""
+    before = [item for item in history if item.at < at(100) and item.what is not What.RESOLVED]
+    story = [*before, happened(What.REPLIED, 100), happened(What.WAITING, 101)]
+    short = fold(TICKET, [*story, happened(What.CUSTOMER_WROTE, 102), happened(What.RESOLVED, 110)], POLICIES, at(2000))
+    long = fold(
+        TICKET,
+        [*story, happened(What.CUSTOMER_WROTE, 102 + pause), happened(What.RESOLVED, 110 + pause)],
+        POLICIES,
+        at(2000),
+    )
+    assert [
+        (clock.target, clock.state, clock.used_seconds, clock.breached_at)
+        for clock in short
+        if clock.target is Target.RESOLUTION
+    ] == [
+        (clock.target, clock.state, clock.used_seconds, clock.breached_at)
+        for clock in long
+        if clock.target is Target.RESOLUTION
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories)
+def test_no_promise_is_forgotten(history: list[Happening]) -> None:
+    """Whoever wrote last after the ticket was answered is owed an answer, unless it was answered, set waiting or
+    resolved since; and an open ticket has an open resolution.
+    """
+    clocks = fold(TICKET, history, POLICIES, at(END))
+    acts = sorted(
+        (item for item in history if item.what not in (What.ROUTED, What.CORRECTED)),
+        key=lambda item: (item.at, list(What).index(item.what)),
+    )
+    answered = [index for index, item in enumerate(acts) if item.what in (What.REPLIED, What.RESOLVED)]
+    last_wrote = max((index for index, item in enumerate(acts) if item.what is What.CUSTOMER_WROTE), default=None)
+    if (
+        last_wrote is not None
+        and answered
+        and answered[0] < last_wrote
+        and all(item.what is What.REOPENED for item in acts[last_wrote + 1 :])
+    ):
+        assert any(clock.target is Target.NEXT_RESPONSE and clock.state is State.RUNNING for clock in clocks)
+    resolved = max((index for index, item in enumerate(acts) if item.what is What.RESOLVED), default=-1)
+    reopened = any(item.what in (What.REOPENED, What.CUSTOMER_WROTE) for item in acts[resolved + 1 :])
+    is_open = resolved < 0 or reopened
+    assert any(clock.target is Target.RESOLUTION and clock.is_open for clock in clocks) == is_open
