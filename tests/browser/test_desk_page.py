@@ -5,24 +5,21 @@ Needs Playwright and a Chromium of the system; skipped with the reason where the
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
+from deploy.processes import free_port
 from shared.events import PeakEvent, PeakKind, SlaKind
 from shared.taxonomy import Priority, Queue
-from tests.support.desk import BOSS, MEI, PAY, World, running_desk
+from tests.support.desk import BOSS, MEI, PAY, Site, running_desk
 from tests.support.surroundings import Kafka
 from tests.unit.desk.samples import clock_event
 
@@ -40,46 +37,10 @@ _missing = [
 pytestmark = pytest.mark.skipif(bool(_missing), reason="; ".join(_missing) or "nothing is missing")
 
 
-@dataclass
-class Site:
-    """The desk on a port, whose HTTP server can be stopped and started while the service runs on."""
-
-    world: World
-    port: int
-    server: uvicorn.Server | None = None
-    _serving: asyncio.Task[None] | None = field(default=None)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
-
-    async def start(self) -> None:
-        config = uvicorn.Config(
-            self.world.app,
-            host="127.0.0.1",
-            port=self.port,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=1,  # streams never end by themselves
-        )
-        self.server = uvicorn.Server(config)
-        self._serving = asyncio.create_task(self.server.serve())
-
-    async def stop(self) -> None:
-        assert self.server is not None
-        assert self._serving is not None
-        self.server.should_exit = True
-        await self._serving
-
-
 @pytest.fixture
 async def site(kafka: Kafka, new_database: Callable[[], Awaitable[str]], tmp_path: Path) -> AsyncIterator[Site]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     async with running_desk(kafka, await new_database(), tmp_path) as world:
-        site = Site(world, port)
+        site = Site(world, free_port())
         await site.start()
         yield site
         await site.stop()

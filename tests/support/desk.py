@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from aiokafka import AIOKafkaConsumer
 from fastapi import FastAPI
 
@@ -174,3 +176,36 @@ async def running_desk(kafka: Kafka, database_url: str, directory: Path, **chang
         yield World(
             app, client, Publisher(sender, settings, service="test"), kafka.bootstrap_servers, database_url, brand
         )
+
+
+@dataclass
+class Site:
+    """The desk on a port, whose HTTP server can be stopped and started while the service runs on."""
+
+    world: World
+    port: int
+    server: uvicorn.Server | None = None
+    _serving: asyncio.Task[None] | None = field(default=None)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    async def start(self) -> None:
+        config = uvicorn.Config(
+            self.world.app,
+            host="127.0.0.1",
+            port=self.port,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,  # streams never end by themselves
+        )
+        self.server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self.server.serve())
+
+    async def stop(self) -> None:
+        assert self.server is not None
+        assert self._serving is not None
+        self.server.should_exit = True
+        await self._serving
