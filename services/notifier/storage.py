@@ -568,6 +568,12 @@ async def purge(connection: AsyncConnection, *, texts: datetime, records: dateti
             "FROM notifier.notifications WHERE finished_at < :limit LIMIT :n FOR UPDATE SKIP LOCKED)",
             "records",
         ),
+        (  # replies to tickets that nobody ever heard of
+            "DELETE FROM notifier.notifications WHERE notification_id IN (SELECT notification_id "
+            "FROM notifier.notifications WHERE state = 'waiting_contact' AND created_at < :limit "
+            "LIMIT :n FOR UPDATE SKIP LOCKED)",
+            "records",
+        ),
         (
             "DELETE FROM notifier.contacts WHERE ticket_id IN (SELECT ticket_id FROM notifier.contacts "
             "WHERE updated_at < :limit LIMIT :n FOR UPDATE SKIP LOCKED)",

@@ -643,11 +643,19 @@ async def test_finished_notifications_are_erased_and_deleted_in_time(world: Worl
     event = routed_event()
     await world.route(event)
     await world.eventually_said(event.ticket_id, DELIVERED)
-    now, before = datetime.now(UTC) + timedelta(seconds=1), datetime.now(UTC) - timedelta(days=30)
+    before = datetime.now(UTC) - timedelta(days=30)
     async with world.database.transaction() as connection:
         await storage.purge(connection, texts=before, records=before, contacts=before)
     (row,) = await world.rows(event.ticket_id)
     assert row.body
+    orphan = reply_event(uuid.uuid4(), "to nobody")
+    await world.publish(topics.TICKETS_ACTIVITY.name, orphan)
+
+    async def waits() -> bool:
+        return [row.state for row in await world.rows(orphan.ticket_id)] == ["waiting_contact"]
+
+    await eventually(waits)
+    now = datetime.now(UTC) + timedelta(seconds=1)
     async with world.database.transaction() as connection:
         while await storage.purge(connection, texts=now, records=before, contacts=before):
             pass
@@ -656,4 +664,4 @@ async def test_finished_notifications_are_erased_and_deleted_in_time(world: Worl
     async with world.database.transaction() as connection:
         while await storage.purge(connection, texts=now, records=now, contacts=now):
             pass
-    assert await world.rows(event.ticket_id) == []
+    assert await world.rows(event.ticket_id) == await world.rows(orphan.ticket_id) == []
