@@ -44,17 +44,23 @@ def message_of(line: str, number: int) -> Message:
 
 
 def _message(text: str, number: int, data: Mapping[str, Any]) -> Message:
+    text = _as_the_contract_has_it(text)
     if len(text) > MAX_TEXT_CHARACTERS:
         raise BadLine(f"line {number}: `text` has {len(text)} characters, at most {MAX_TEXT_CHARACTERS} are read")
     subject = _string(data, "subject", number)
     return Message(
         text=redact(text).text,
-        subject=redact(subject).text if subject else None,
+        subject=redact(_as_the_contract_has_it(subject)).text if subject else None,
         channel=_channel(data, number),
         brand=_string(data, "brand", number),
         sent_at=_sent_at(data, number),
         vip=_vip(data, number),
     )
+
+
+def _as_the_contract_has_it(text: str) -> str:
+    """JSON can say half a character (`\\ud800`) and NUL; messages hold neither."""
+    return text.replace("\x00", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _string(data: Mapping[str, Any], field: str, number: int) -> str | None:

@@ -54,7 +54,7 @@ _SCALE: Final = _any_of(list(SCALES))
 # Every repetition is bounded: a text of twenty thousand digits must cost no more than any other.
 _NUMBER: Final = r"(?:\d{1,3}(?:,\d{3}){1,4}|\d{1,12})(?:\.\d{1,8})?"
 _NUMERALS: Final = rf"(?<![{CHINESE_NUMERALS}])"
-_LEFT: Final = r"(?<![\w.,*-])"  # not the tail of a longer number, of a word or of a masked number
+_LEFT: Final = r"(?<![\w*-])(?<!\d[.,])"  # not the tail of a longer number, of a word or of a masked number
 _NOT_MORE: Final = r"(?![\d*]|[.,:/-]\d)"
 # A bare number counts as money after a verb of paying, unless a unit of something else follows.
 _VERB: Final = (

@@ -1,0 +1,164 @@
+"""What a message is about: every category in both languages, the settled cases, points, language, trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.classifier.domain.decide import Classifier, Decision, Message
+from shared.taxonomy import CATEGORIES, Category, Channel, Language, Queue
+
+CLASSIFIER = Classifier()
+
+
+def decide(text: str, **more: object) -> Decision:
+    return CLASSIFIER.classify(Message(text, **more))  # type: ignore[arg-type]
+
+
+EVERY_CATEGORY = [
+    ("account_security", "钱包里的钱被人盗走了，不是我操作的", "Somebody hacked my wallet and drained it"),
+    ("account_access", "我忘了登录密码，进不去了", "I forgot my password and cannot log in"),
+    ("payment_failed", "在超市扫码支付一直失败", "My payment at the bakery was declined"),
+    ("missing_funds", "上午转给朋友的钱他还没收到", "The transfer to my sister has still not arrived"),
+    ("top_up", "充值老是不成功", "My top-up keeps failing"),
+    ("withdrawal", "余额怎么提现到银行卡", "How do I withdraw cash at an ATM"),
+    ("refund", "这笔订单我要申请退款", "I would like a refund for this order"),
+    (
+        "dispute",
+        "买的鞋质量太差，商家不肯退，商家拒绝退货",
+        "The headphones are not as described and the seller refuses a return",
+    ),
+    ("balance_statement", "去哪里看上个月的交易记录", "Where can I download my statement"),
+    ("fees_limits", "每天转账的限额是多少", "What is the fee for an international transfer"),
+    ("promotions", "我的优惠券怎么领取不了", "My coupon code is not accepted"),
+    ("card_binding", "怎么解绑旧的银行卡", "How can I link my new debit card in the app"),
+    ("registration_identity", "实名认证总是提示身份证不符", "I want to close my account"),
+    ("app_technical", "一打开应用就闪退", "The app crashes with a blank screen"),
+    ("credit_wealth", "借款逾期会不会影响征信", "How do I repay my loan early"),
+    ("complaint", "你们客服态度恶劣，我要投诉", "I want to file a complaint, your support is useless"),
+    ("feedback", "建议你们增加一个深色模式", "It would be nice to have a dark mode, great app"),
+    ("how_to", "请帮我转人工客服", "I want to speak to a real person"),
+    ("other", "你好", "Thanks, never mind"),
+]
+
+
+@pytest.mark.parametrize(("category", "zh", "en"), EVERY_CATEGORY, ids=[row[0] for row in EVERY_CATEGORY])
+def test_every_category_in_both_languages(category: str, zh: str, en: str) -> None:
+    for text, language in ((zh, Language.ZH), (en, Language.EN)):
+        decision = decide(text)
+        assert (decision.category, decision.language) == (category, language), text
+        assert decision.queue is CATEGORIES[decision.category].queue
+
+
+def test_the_table_has_every_category() -> None:
+    assert {row[0] for row in EVERY_CATEGORY} == set(Category)
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        # A loan product decides only where the product itself is the matter.
+        ("花呗还款总是失败", Category.CREDIT_WEALTH),
+        ("拿花呗付款提示失败", Category.PAYMENT_FAILED),
+        ("花呗被冻结了", Category.CREDIT_WEALTH),
+        ("退款退回花呗了，账单却没有减少", Category.REFUND),
+        # Identity data refused; asking to lift the block is access.
+        ("身份证输错次数太多", Category.REGISTRATION_IDENTITY),
+        ("账户被锁了，请帮我解锁", Category.ACCOUNT_ACCESS),
+        # A lost card, and a replacement that only wants to be bound.
+        ("我的卡丢了", Category.ACCOUNT_SECURITY),
+        ("卡丢了已经补办，新卡怎么重新绑定", Category.CARD_BINDING),
+        # A fee of something, only asked about.
+        ("提现收多少手续费", Category.FEES_LIMITS),
+        ("余额宝转入失败", Category.CREDIT_WEALTH),
+        ("订单取消了，红包没退给我", Category.PROMOTIONS),
+        # Safety first, whatever is told beside it.
+        ("提现失败，而且我被骗子骗了三千", Category.ACCOUNT_SECURITY),
+        ("充值成功了但余额没有到账", Category.MISSING_FUNDS),
+        ("我被骗了", Category.ACCOUNT_SECURITY),
+        # Traditional characters, full-width forms, misspellings.
+        ("我的帳戶被盜了", Category.ACCOUNT_SECURITY),
+        ("ＡＰＰ打不开", Category.APP_TECHNICAL),
+        ("登陆不上去了", Category.ACCOUNT_ACCESS),
+    ],
+)
+def test_settled_cases_and_writing(text: str, category: Category) -> None:
+    assert decide(text).category is category
+
+
+@pytest.mark.parametrize("text", ["", "   \n ", "👍👍", "……"])
+def test_nothing_said_is_other(text: str) -> None:
+    decision = decide(text)
+    assert (decision.category, decision.queue, decision.language) == (Category.OTHER, Queue.GENERAL, Language.OTHER)
+
+
+def test_what_is_not_understood_goes_to_triage_with_its_best_guess() -> None:
+    decision = decide("qwv zzk pfft")
+    assert decision.queue is Queue.TRIAGE
+    assert decision.category is Category.OTHER
+    assert decision.confidence < CLASSIFIER.rulebook.triage_below
+    assert any(step.step == "triage" for step in decision.trace.steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("付款失败 please help", Language.ZH),
+        ("闪退，iPhone 13 iOS 17.1", Language.ZH),
+        ("my friend 王伟 did not receive the money that I sent", Language.EN),
+        ("Hola, no puedo entrar en mi cuenta", Language.OTHER),
+        ("Je n'ai pas reçu mon argent", Language.OTHER),
+        ("アカウントにログインできません", Language.OTHER),
+        ("Я не могу войти", Language.OTHER),
+        ("No money on my account", Language.EN),
+        ("12345", Language.OTHER),
+    ],
+)
+def test_language(text: str, language: Language) -> None:
+    assert decide(text).language is language
+
+
+def test_points_are_listed_in_order_and_the_gravest_names_the_ticket() -> None:
+    text = "第一，优惠券用不了；第二，怎么修改手机号？另外昨天提现的钱还没到账。"
+    decision = decide(text)
+    assert [point.category for point in decision.points] == [
+        Category.PROMOTIONS, Category.REGISTRATION_IDENTITY, Category.MISSING_FUNDS,
+    ]  # fmt: skip
+    assert [text[point.start : point.end] for point in decision.points] == [point.text for point in decision.points]
+    assert decision.category is Category.MISSING_FUNDS
+    assert {one.category for one in decision.alternatives} >= {Category.PROMOTIONS, Category.REGISTRATION_IDENTITY}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "昨天我充值了两百块。到现在余额还没到账。",  # background and matter
+        "Hello. My top-up of $50 failed! Please help me. Thanks.",
+        "垃圾软件！！付款又失败！！",
+    ],
+)
+def test_background_courtesy_and_anger_are_no_points_of_their_own(text: str) -> None:
+    assert len(decide(text).points) == 1
+
+
+def test_the_subject_helps_where_the_text_leaves_it_open() -> None:
+    alone = decide("Please see above, it is urgent.")
+    helped = decide("Please see above, it is urgent.", subject="Refund for my order", channel=Channel.EMAIL)
+    assert alone.category is not Category.REFUND
+    assert helped.category is Category.REFUND
+    assert any(step.step == "subject" for step in helped.trace.steps)
+
+
+def test_the_subject_does_not_overrule_a_plain_text() -> None:
+    assert decide("我的账户被盗了", subject="优惠券").category is Category.ACCOUNT_SECURITY
+
+
+def test_a_settled_case_is_named_in_the_trace_and_the_evidence_is_shown() -> None:
+    decision = decide("我的账户被盗刷了")
+    assert decision.trace.decided_by == "rule:money_and_account_safety_first"
+    assert decision.trace.model == CLASSIFIER.model.name
+    assert "stolen" in decision.trace.steps[0].detail
+
+
+def test_what_redaction_left_behind_is_no_evidence() -> None:
+    assert decide("充值失败 [card]").category is decide("充值失败").category
+    assert decide("[password]").category is Category.OTHER
