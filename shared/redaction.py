@@ -320,24 +320,27 @@ def _compact(written: str) -> str:
 # a word, so that "is" does not open "isn't", nor "her" a password "her-0".
 _FILLERS: Final = (
     "(?:(?:number|num|no\\.?|code|value|for|to|the|my|your|our|his|her|this|that|account|wallet|app|login|log ?in|card"
-    "|bank|i|we|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|which|here|sent"
-    "|received|got|by|sms|text|in)(?![!#-'*-9;<?-~])"
+    "|bank|i|we|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|from|which|here|sent"
+    "|received|got|by|sms|text|in)(?![!#-'*-9;-~])"
     "|就|应该|應該|现在|現在|好像|一直|1直|都|我|你|您|设置|設置|设|設|改|的|了|[号號]|[码碼]|刚才?|收到|发来|发|分别|明明"
-    "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|这个|這個|这|如下|尾|[\"')#]|~)"
+    "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|从|由|这个|這個|这|如下|尾|[\"')#~]|-(?= ))"
 )
-_LINKS: Final = "(?:(?:is|was|are|were|be|equals)(?![!#-'*-9;<?-~])|[:=]|[\\-=]?>|是|为|為|成|叫|即)"
-_BETWEEN: Final = rf"(?:[ ]{{0,3}}(?:{_FILLERS}|(?P<strong>{_LINKS})))*+"
-_OPENING: Final = r"(?(strong)[\s,]{0,4}|[ ]{0,4})[\"'(<]{0,2}+\s?"
+_LINKS: Final = (
+    "(?:(?<![A-Za-z])(?:is|was|are|were|be|equals)(?![!#-'*-9;-~])|'s(?![!#-'*-9;-~])|[:=]|[\\-=]?>|是|为|為|成|叫|即)"
+)
+# No group may capture within a possessive repetition: Python 3.11 then loses its spans ("please report a bug").
+_BETWEEN: Final = rf"(?P<between>(?:[ ]{{0,3}}(?:{_LINKS}|{_FILLERS}))*+[\s,]{{0,4}})[\"'(<]{{0,2}}+\s?"
+_LINK: Final = re.compile(_LINKS, re.IGNORECASE)
 _OWNER: Final = (
     "(?:(?:my|your|the|our|his|her|their|new|old|current|login|log-?in|payment|card|bank|account|wallet|app|a|an|for|this"
-    "|google|sms)(?![!#-'*-9;<?-~])"
+    "|google|sms)(?![!#-'*-9;-~])"
     "|我们?|你|您|他|她|的|本次|这次|新|旧|原|登[录陆]|支付宝|支付|交易|银行卡?|取款|短信|手机|动态|微信|钱包|账[号户]|帐[号户]|卡)"
 )
 _BACK_LINK: Final = (
-    r"[\"')]{0,2}[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as)(?![!#-'*-9;<?-~])|是|为|為|当作?|當作?|作为|做|=)"
+    r"[\"')]{0,2}[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as)(?![!#-'*-9;-~])|是|为|為|当作?|當作?|作为|做|=)"
     rf"(?:[ ]{{0,3}}{_OWNER}){{0,6}}[ ]{{0,3}}"
 )
-_BRACKETED_LINK: Final = rf"[ ]{{0,3}}\((?:{_OWNER}){{0,6}}"
+_DIRECT_LINK: Final = rf"(?:[ ]{{0,3}}\((?:{_OWNER}){{0,6}}|这个?)"
 # "6位", "3 times", "500元": a number with a unit is no secret.
 _NO_UNIT: Final = (
     r"(?![ ]{0,2}(?:[位次天秒年月元块塊条條张岁%]|分钟|小时|多[位次]|人民币|美元"
@@ -377,7 +380,7 @@ class _NamedSecret:
         self.kind = kind
         self.name = re.compile(name, re.IGNORECASE)
         self._check = check
-        self._after = re.compile(rf"(?:{name}){_BETWEEN}{_OPENING}(?P<value>{value}){_NO_UNIT}", re.IGNORECASE)
+        self._after = re.compile(rf"(?:{name}){_BETWEEN}(?P<value>{value}){_NO_UNIT}", re.IGNORECASE)
         links = "|".join(filter(None, (_BACK_LINK, before)))
         self._before = re.compile(rf"(?<![A-Za-z0-9.\-])(?P<value>{value})(?:{links})(?:{name})", re.IGNORECASE)
 
@@ -386,7 +389,9 @@ class _NamedSecret:
         if not self.name.search(shadow):
             return
         for match in self._after.finditer(shadow):
-            yield from self._span(match, strong=match["strong"] is not None)
+            strong = _LINK.search(match["between"]) is not None
+            if strong or not {"\n", ","}.intersection(match["between"]):
+                yield from self._span(match, strong=strong)
         for match in self._before.finditer(shadow):
             yield from self._span(match, strong=False)
 
@@ -412,9 +417,9 @@ _TALK: Final = frozenset(
     main manager mandatory many missing mixed more my necessary needed never new next no none nor not nothing
     now null number off often ok okay old on once one only open option or our out over page password phone pin
     please possible private problem protected public random really recorded refused rejected required reset
-    right safe same saved screen secret secure seen sent set short should shown simple since slow so some soon
-    still stolen strange strong stuck such sure taken temporary terrible that the their there these they this to
-    too totally true typed undefined unknown unsafe unsure up updated used useful useless user users using usual
+    right safe same saved screen secure seen sent set short should shown simple since slow so some soon still
+    stolen strange strong stuck such sure taken temporary terrible that the their there these they this to too
+    totally true typed undefined unknown unsafe unsure up updated used useful useless user users using usual
     valid very visible was weak weird what when where whether which who why will with without working wrong yes
     yet you your
     """.split()  # noqa: SIM905 - readable as a text, not as 190 quoted literals
@@ -478,7 +483,7 @@ _NAMED: Final = (
         CVV,
         rf"{_NOT_IN_WORD}(?:cvv2?|cvc2?|cvn2?|cv2|csc){_ENDS}(?:[ ]?(?:code|number|no\.?|[码碼]))?"
         rf"|{_NOT_IN_WORD}(?:security code|card verification (?:code|value|number)){_ENDS}"
-        r"|安全[码碼]|背[面后後]的?最?[后後末]?[三3四4][位个個](?:数字?|數字?|[号號]?[码碼])?",
+        r"|安全[码碼]|(?:背[面后後]|(?<=卡)的?[后後]面)的?最?[后後末]?[三3四4][位个個](?:数字?|數字?|[号號]?[码碼])?",
         _digits(3, 4),
     ),
     _NamedSecret(
@@ -488,13 +493,14 @@ _NAMED: Final = (
     ),
     _NamedSecret(
         CODE,
-        r"(?:验证|驗證|校验|校驗|动态|動態|确认|確認|认证|認證|短信)[码碼]|动态密[码碼]|动态口令|[一1]次性密[码碼]"
+        r"(?:验 ?证 ?|驗 ?證 ?|校验|校驗|动态|動態|确认|確認|认证|認證|短信)[码碼]|动态密[码碼]|动态口令"
+        r"|[一1]次性密[码碼]"
         rf"|{_NOT_IN_WORD}(?:t?otp|one[ \-]?time (?:pass ?)?(?:code|password|pin)"
         r"|(?:verification|verify|authentication|auth|authenticator|authori[sz]ation|security|confirmation|sms|text|log-?in|sign-?in|access"
         rf"|2fa|mfa|two[ \-]factor) ?(?:code|pin|passcode)s?|verification numbers?|(?:my|your) code){_ENDS}",
         rf"(?:[A-Z]-)?(?:{_digits(4, 8)}|[A-Z0-9]{{4,10}}(?![A-Z0-9]))",
         _is_code,
-        before=_BRACKETED_LINK,
+        before=_DIRECT_LINK,
     ),
     _NamedSecret(
         CODE,
@@ -525,17 +531,17 @@ _NAMED: Final = (
     ),
     _NamedSecret(
         PASSWORD,
-        rf"密[码碼]|口令|{_NOT_IN_WORD}(?:passwords?|pass word|passwd|pswd|pwd|pass ?codes?|pass ?phrases?"
-        rf"|pass(?=\s*[:=])|pw(?=\s*[:=])){_ENDS}",
+        rf"密 ?[码碼]|口令|{_NOT_IN_WORD}(?:passwords?|pass word|passwd|pswd|pwd|pass ?codes?|pass ?phrases?"
+        rf"|pw|pass(?=\s*[:=])){_ENDS}",
         # Without quotation marks round it, it may hold one within; at its end one closes the JSON string.
         r"(?<=\")[^\"\n\ue000\ue001]{3,64}(?=\")|(?<=')[^'\"\n\ue000\ue001]{3,64}(?=')"
         r"|(?>(?![,.;:?)\"'])(?:[!#-&(-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])){3,200})",
         _is_password,
     ),
     _NamedSecret(
-        # "It is abc123 or abc456": the second one is named by the first.
+        # "It is abc123 or abc456", "from abc123 to abc456": the second one is named by the first.
         PASSWORD,
-        rf"{_CUT_PASSWORD}[ ]{{0,2}}(?:或者?|{_NOT_IN_WORD}or{_ENDS})",
+        rf"{_CUT_PASSWORD}[ ]{{0,2}}(?:或者?|改[为成]|换成|变成|{_NOT_IN_WORD}(?:or|to){_ENDS})",
         r"(?>[!#-&(-~]{4,200})",
         _is_password,
     ),
