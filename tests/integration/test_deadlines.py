@@ -111,7 +111,8 @@ async def test_what_was_due_while_nobody_ran_fires_at_once_and_says_how_late(dat
     async with database.transaction() as connection:  # as if it had been written an hour ago
         await connection.execute(
             text(
-                f"UPDATE {SCHEMA}.deadlines SET due_at = due_at - '1 hour'::interval, planned_at = planned_at - '1 hour'::interval"
+                f"UPDATE {SCHEMA}.deadlines "
+                "SET due_at = due_at - '1 hour'::interval, planned_at = planned_at - '1 hour'::interval"
             )
         )
     runner = asyncio.create_task(replica.runner.run())

@@ -1,4 +1,4 @@
-"""The brands' stories, played through the five services as processes: what customers write, agents do, and comes of it."""
+"""The stories of all brands, played through the five services: what customers write, agents do, and what comes of it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The delivery policy, record by record: what is retried, what becomes a dead letter, what stops.
 
-No broker here: what is under test is the decision. The same policy on real brokers: tests/integration/test_behaviour.py.
+No broker here: the decision is under test. The policy on real brokers is in tests/integration/test_behaviour.py.
 """
 
 from __future__ import annotations
