@@ -155,14 +155,13 @@ def _longest(found: list[Hit]) -> Iterator[Hit]:
 
 def _grow(head: _Node, part: str) -> list[_Node]:
     """The nodes at the end of `part`, one for each way to choose among its alternatives."""
-    reached: list[_Node] = []
+    reached: dict[_Node, None] = {}
     for spelling in _spellings(part):
         node = head
         for token in _tokens(spelling):
             node = node.children.setdefault(token, _Node())
-        if node not in reached:
-            reached.append(node)
-    return reached
+        reached[node] = None
+    return list(reached)
 
 
 def _spellings(part: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,9 +129,13 @@ def test_it_answers_on_standard_input_without_the_libraries_of_the_service() -> 
 
 
 def test_each_line_is_answered_before_the_next_is_read() -> None:
-    """A program may ask line by line."""
+    """A program may ask line by line, without a setting of the interpreter's."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        [sys.executable, "-m", "services.classifier", "classify"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "services.classifier", "classify"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

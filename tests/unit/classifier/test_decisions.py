@@ -140,6 +140,19 @@ def test_background_courtesy_and_anger_are_no_points_of_their_own(text: str) -> 
     assert len(decide(text).points) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("充值失败。另外，我要投诉你们客服", Category.COMPLAINT),
+        ("My top-up failed. Also I want to speak to a real person.", Category.HOW_TO),
+    ],
+)
+def test_a_word_that_opens_another_matter_makes_even_a_general_one_a_point(text: str, last: Category) -> None:
+    decision = decide(text)
+    assert [point.category for point in decision.points] == [Category.TOP_UP, last]
+    assert decision.category is Category.TOP_UP
+
+
 def test_the_subject_helps_where_the_text_leaves_it_open() -> None:
     alone = decide("Please see above, it is urgent.")
     helped = decide("Please see above, it is urgent.", subject="Refund for my order", channel=Channel.EMAIL)
