@@ -7,8 +7,7 @@ bare JSON.
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -120,13 +119,17 @@ def describe(error: ValidationError) -> str:
 
 def header_map(record: Record) -> dict[str, str]:
     """Headers as text. A header that is not UTF-8 is kept readable instead of failing the whole batch."""
-    return {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in record.headers}
+    return {name: _text(value) or "" for name, value in record.headers}
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
 def decode(record: Record, carries: Sequence[type[Event]]) -> Received[Any]:
     """The event in a record of a topic that carries these types. Raises InvalidRecord."""
-    headers = header_map(record)
-    model = _model_of(headers, carries, record.topic)
+    headers = dict(record.headers)
+    model = _model_of(_text(headers.get("ce_type")), carries, record.topic)
     if not record.value:
         raise InvalidRecord(DeadLetterReason.MALFORMED, "the record has no body; send the event as a JSON object")
     try:
@@ -140,12 +143,11 @@ def decode(record: Record, carries: Sequence[type[Event]]) -> Received[Any]:
         event=event,
         origin=Origin(record.topic, record.partition, record.offset),
         recorded_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
-        traceparent=given_trace(headers.get("traceparent", ""), event),
+        traceparent=given_trace(_text(headers.get("traceparent")) or "", event),
     )
 
 
-def _model_of(headers: Mapping[str, str], carries: Sequence[type[Event]], topic: str) -> type[Event]:
-    named = headers.get("ce_type")
+def _model_of(named: str | None, carries: Sequence[type[Event]], topic: str) -> type[Event]:
     if named is None and len(carries) == 1:
         return carries[0]
     for model in carries:
@@ -159,9 +161,3 @@ def _model_of(headers: Mapping[str, str], carries: Sequence[type[Event]], topic:
         )
     known = "known elsewhere, but not on this topic" if named in REGISTRY else "unknown here"
     raise InvalidRecord(DeadLetterReason.UNKNOWN_TYPE, f"ce_type {named!r} is {known}; {topic} carries {expected}")
-
-
-def new_span(traceparent: str, *cause: object) -> str:
-    """The same trace, the next span; derived, so that a repetition makes the same."""
-    span = uuid.uuid5(uuid.NAMESPACE_OID, f"{traceparent}\x1f{cause}").hex[:16]
-    return f"{traceparent[:36]}{span}{traceparent[52:]}"

@@ -236,6 +236,8 @@ async def test_two_members_share_the_partitions_and_one_takes_over(settings: Com
     first, second = Member(run_id), Member(run_id)
     group = f"behaviour.{run_id}"
     async with consuming(settings, group, first.handle) as one:
+        # The topic holds what other tests have written: see the note on rebalances under load below.
+        await eventually(lambda: _caught_up(one), timeout_seconds=60)
         async with consuming(settings, group, second.handle) as two:
             await eventually(lambda: _assigned(one, two), timeout_seconds=60)
             await publish(settings, [act(run_id, number, ticket=number) for number in range(300)])
@@ -301,6 +303,14 @@ async def _paused(subscription: Subscription) -> bool:
     from shared import metrics
 
     return metrics.CONSUMER_PAUSED.labels(subscription.group)._value.get() == 1
+
+
+async def _caught_up(subscription: Subscription) -> bool:
+    consumer = subscription.consumer()
+    if subscription.busy or not consumer or len(consumer.assignment()) < TOPIC.partitions:
+        return False
+    ends = await consumer.end_offsets(consumer.assignment())
+    return all([bool(await consumer.committed(place) == end) for place, end in ends.items() if end])
 
 
 async def _assigned(*subscriptions: Subscription) -> bool:
