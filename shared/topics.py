@@ -81,7 +81,7 @@ PEAKS_EVENTS: Final = Topic(
     key="brand/queue",
     carries=(PeakEvent,),
     producers=("sla_timer",),
-    consumers=("notifier", "desk"),
+    consumers=("desk",),
     retention=timedelta(days=90),
 )
 NOTIFICATIONS_OUTCOMES: Final = Topic(
@@ -116,7 +116,7 @@ QUEUES: Final = tuple(
         says=f"this ticket belongs in {queue.value} (or has left it)",
         key="ticket id",
         carries=(TicketRouted, TicketLeft),
-        producers=("classifier", "desk"),
+        producers=("classifier",),
         consumers=("agents", "desk", "sla_timer", "notifier"),
         retention=timedelta(days=30),
     )

@@ -36,8 +36,8 @@ def environment(credentials: Credentials, *, receiver_url: str, mail_port: int) 
     """Settings for all services. `receiver_url`: where webhooks go, without a slash at its end."""
     return {
         "LOG_FORMAT": "text",
-        "SLA_TIMER_POLICY_FILE": str(_HERE / "sla.yaml"),
-        "SLA_TIMER_TOKEN": credentials.sla_timer,
+        "SLA_TIMER_POLICIES_FILE": str(_HERE / "sla.yaml"),
+        "SLA_TIMER_API_TOKEN": credentials.sla_timer,
         "DESK_TOKEN_AGENT": credentials.agent,
         "DESK_TOKEN_LEAD": credentials.lead,
         "DESK_REQUESTS_PER_SECOND": "100",

@@ -302,7 +302,7 @@ async def _has_together(count: int, *members: Member) -> bool:
 async def _paused(subscription: Subscription) -> bool:
     from shared import metrics
 
-    return metrics.CONSUMER_PAUSED.labels(subscription.group)._value.get() == 1
+    return bool(metrics.CONSUMER_PAUSED.labels(subscription.group)._value.get() == 1)
 
 
 async def _caught_up(subscription: Subscription) -> bool:
@@ -310,7 +310,8 @@ async def _caught_up(subscription: Subscription) -> bool:
     if subscription.busy or not consumer or len(consumer.assignment()) < TOPIC.partitions:
         return False
     ends = await consumer.end_offsets(consumer.assignment())
-    return all([bool(await consumer.committed(place) == end) for place, end in ends.items() if end])
+    behind = [place for place, end in ends.items() if end and await consumer.committed(place) != end]
+    return not behind
 
 
 async def _assigned(*subscriptions: Subscription) -> bool:

@@ -289,7 +289,7 @@ async def world(run_directory: Path) -> AsyncIterator[World]:
     credentials = Credentials()
     receivers = Receivers(credentials)
     settings = environment(credentials, receiver_url=receivers.url, mail_port=receivers.mail_port)
-    del settings["SLA_TIMER_POLICY_FILE"]  # the brands' own promises
+    del settings["SLA_TIMER_POLICIES_FILE"]  # the brands' own promises
     stack = Stack(run_directory / "scenarios", broker, environment=settings)
     async with receivers.listening(), stack, World(stack, receivers).watching() as world:
         yield world
