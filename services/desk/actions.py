@@ -194,7 +194,7 @@ class Desk:
         ]
         activities = [activity for _, activity in done]
         await storage.save(connection, changed)
-        await storage.record(connection, activities)
+        await storage.record(connection, {activity.event_id: activity for activity in activities})
         await storage.DEADLINES.schedule(
             connection, take_back_deadlines((view for view, _ in done), (view for view in changed))
         )

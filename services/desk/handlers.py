@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -49,19 +50,17 @@ class Handlers:
             await storage.save_peaks(connection, [received.event for received in batch])
 
     async def _take_in(self, group: str, batch: Sequence[Received[Any]]) -> None:
-        events: list[TicketEvent] = [received.event for received in batch]
+        events: dict[uuid.UUID, TicketEvent] = {}
+        for received in batch:
+            events.setdefault(received.event.event_id, received.event)
         now = datetime.now(UTC)
         async with self._database.transaction() as connection:
-            views = await storage.lock_or_create(connection, (event.ticket_id for event in events))
-            new = await storage.record(connection, events)
+            views = await storage.lock_or_create(connection, (event.ticket_id for event in events.values()))
             before = dict(views)
-            duplicates = 0
-            for event in events:
-                if event.event_id not in new:
-                    duplicates += 1
-                    continue
-                new.remove(event.event_id)  # twice in one batch counts once
-                views[event.ticket_id] = after_event(views[event.ticket_id], event, now, self._rules)
+            new = await storage.record(connection, events)
+            for event_id, event in events.items():
+                if event_id in new:
+                    views[event.ticket_id] = after_event(views[event.ticket_id], event, now, self._rules)
             changed = [ticket_id for ticket_id, view in views.items() if view != before[ticket_id]]
             await storage.save(connection, (views[ticket_id] for ticket_id in changed))
             await storage.DEADLINES.schedule(
@@ -70,5 +69,5 @@ class Handlers:
                     (before[ticket_id] for ticket_id in changed), (views[ticket_id] for ticket_id in changed)
                 ),
             )
-        if duplicates:
+        if duplicates := len(batch) - len(new):
             metrics.RECORDS_DUPLICATE.labels(group).inc(duplicates)

@@ -81,15 +81,16 @@ async def test_twenty_at_once_get_twenty_tickets(world: World) -> None:
 
 
 async def test_a_ticket_that_a_batch_holds_is_waited_for_and_not_passed_over(world: World) -> None:
-    """Handlers lock the tickets of a batch for a moment: the first in line stays the first, the queue is not empty."""
-    first, second = world.ticket(decided_at=at(1)), world.ticket(decided_at=at(2))
-    await world.waiting(first, second)
+    """A batch of events locks all that waits, and takes the first away: claimers wait, and get the second and third."""
+    first, second, third = (world.ticket(decided_at=at(number)) for number in range(3))
+    await world.waiting(first, second, third)
     batch = await asyncpg.connect(world.database_url)
     watch = await asyncpg.connect(world.database_url)
     try:
         holding = batch.transaction()
         await holding.start()
         await batch.execute("SELECT FROM desk.tickets ORDER BY ticket_id FOR UPDATE")
+        await batch.execute("UPDATE desk.tickets SET state = 'resolved' WHERE ticket_id = $1", first.ticket_id)
         claims = [asyncio.create_task(world.claim(token)) for token in (MEI, TOM)]
 
         async def both_wait() -> bool:
@@ -101,12 +102,12 @@ async def test_a_ticket_that_a_batch_holds_is_waited_for_and_not_passed_over(wor
             )
 
         await eventually(both_wait)
-        await holding.rollback()
+        await holding.commit()
         claimed = [(await claim)["ticket_id"] for claim in claims]
     finally:
         await batch.close()
         await watch.close()
-    assert sorted(claimed) == sorted([str(first.ticket_id), str(second.ticket_id)])
+    assert sorted(claimed) == sorted([str(second.ticket_id), str(third.ticket_id)])
 
 
 async def test_a_repeated_claim_gets_the_same_ticket(world: World) -> None:
