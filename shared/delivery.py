@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 _BACKOFF_FIRST_SECONDS: Final = 0.1
 _BACKOFF_MOST_SECONDS: Final = 5.0
 _TRIES_ALONE: Final = 3
+_SMALL_BATCH_SHARE: Final = 4
 # How long a rebalance waits for a member that is busy: longer than a batch with its retries, shorter than a person's.
 _REBALANCE_MOST_MS: Final = 60_000
 _TRACEBACK_LINES: Final = 12
@@ -181,6 +182,9 @@ class Subscription:
         metrics.BATCH_SECONDS.labels(self.group).observe(time.monotonic() - begun)
         for topic, count in Counter(record.topic for record in records).items():
             metrics.RECORDS_CONSUMED.labels(self.group, topic).inc(count)
+        if len(records) < self._settings.batch_max_records // _SMALL_BATCH_SHARE:
+            # Let the next batch gather: a transaction and a commit for every few records cost more than the records.
+            await self._wait(self._settings.batch_wait_ms / 1000)
 
     async def _deliver(self, records: Sequence[ConsumerRecord[Any, Any]]) -> None:
         good: list[Received[Any]] = []

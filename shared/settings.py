@@ -50,7 +50,7 @@ class CommonSettings(BaseSettings):
     )
     batch_wait_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
         default=25,
-        description="how long an empty poll waits; adds up to twice this to an idle service's latency",
+        description="how long a small batch, or an empty poll, lets the next one gather; it adds to the latency",
     )
     delivery_retry_seconds: Annotated[float, Field(gt=0, le=120)] = Field(
         default=20.0,
