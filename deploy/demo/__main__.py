@@ -36,13 +36,14 @@ from shared import topics
 
 _EXAMPLES: Final = REPOSITORY / "examples" / "messages.jsonl"
 _PER_SECOND: Final = 150
+_WIDTH_IN_A_FILE: Final = 110
 _SETTLE_SECONDS: Final = 90.0
 _WATCH_SECONDS: Final = 30.0
 """How long the demo watches promises after the last message: the shortest ones have come due by then."""
 
 
 def main() -> int:
-    console = Console(stderr=False, highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_A_FILE)
     try:
         path = Path(os.environ.get("MESSAGES") or _EXAMPLES)
         lines = load(path, datetime.now(UTC))

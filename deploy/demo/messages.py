@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-LONGEST_GAP: Final = timedelta(seconds=2)
-"""Quiet time between two messages of the file is cut to this: a week of examples becomes the last few minutes."""
+LONGEST_GAP: Final = timedelta(milliseconds=20)
+"""Quiet time between two messages of the file is cut to this: a week of examples becomes the last few seconds."""
 
 KEPT_GAP: Final = timedelta(hours=12)
 """A pause of one customer longer than this is kept as it is: whether a message joins his ticket hangs on it."""

@@ -10,12 +10,15 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from deploy.audit import Audit
 from shared.events import SlaEvent, SlaKind, Target
 from shared.taxonomy import QUEUE_NAMES, Priority, Queue
 
 _NEXT_SHOWN = 5
+_PEAKS_SHOWN = 8
+_DETAIL_SHOWN = 90
 
 
 def summary(audit: Audit, wall_seconds: float) -> str:
@@ -116,7 +119,7 @@ def _next_due(events: Sequence[SlaEvent]) -> Table:
 
 def _peaks(audit: Audit, arrivals: Sequence[datetime]) -> Table:
     table = Table("brand / queue", "at", "", "seen", "expected", "staff needed", title="Peaks of arrivals")
-    for event in audit.peaks:
+    for event in sorted(audit.peaks, key=lambda event: -event.seen_arrivals)[:_PEAKS_SHOWN]:
         table.add_row(
             f"{event.brand} / {event.queue.value}",
             f"{event.at.astimezone():%H:%M:%S}",
@@ -125,6 +128,8 @@ def _peaks(audit: Audit, arrivals: Sequence[datetime]) -> Table:
             f"{event.expected_arrivals:g}",
             "" if event.staff_needed is None else str(event.staff_needed),
         )
+    if len(audit.peaks) > _PEAKS_SHOWN:
+        table.add_row(f"and {len(audit.peaks) - _PEAKS_SHOWN} more", "", "", "", "", "")
     by_hour = Counter(f"{time.astimezone():%m-%d %H}:00" for time in arrivals)
     for hour, count in sorted(by_hour.items(), key=lambda item: -item[1])[:3]:
         table.add_row("all", hour, "arrivals in the hour", str(count), "", "")
@@ -135,5 +140,7 @@ def _rejected(audit: Audit) -> Table:
     table = Table("record", "reason", "what is wrong", title="Dead letters")
     for letter in audit.dead:
         place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
-        table.add_row(place, letter.reason.value, letter.detail.removeprefix("switchyard.channel.message.v1: ")[:90])
+        # Not markup: a pattern in square brackets is to be read as it is.
+        detail = Text(letter.detail.removeprefix("switchyard.channel.message.v1: ")[:_DETAIL_SHOWN])
+        table.add_row(place, letter.reason.value, detail)
     return table

@@ -15,11 +15,11 @@ MONDAY = datetime(2026, 11, 16, 9, 0, tzinfo=UTC)
 
 
 def test_the_newest_is_now_and_quiet_times_are_cut() -> None:
-    sent = [MONDAY, MONDAY + timedelta(milliseconds=200), MONDAY + timedelta(days=3)]
+    sent = [MONDAY, MONDAY + timedelta(milliseconds=15), MONDAY + timedelta(days=3)]
     first, second, third = retime(sent, ["a", "a", "b"], NOW)
     assert third == NOW
     assert second == NOW - LONGEST_GAP
-    assert first == NOW - LONGEST_GAP - timedelta(milliseconds=200)
+    assert first == NOW - LONGEST_GAP - timedelta(milliseconds=15)
 
 
 def test_a_customers_long_pause_is_kept() -> None:
@@ -31,7 +31,7 @@ def test_a_customers_long_pause_is_kept() -> None:
 
 
 def test_a_burst_before_a_long_pause_stays_together() -> None:
-    burst = timedelta(seconds=1)
+    burst = timedelta(milliseconds=15)
     first, second, third = retime([MONDAY, MONDAY + burst, MONDAY + timedelta(days=3)], ["a", "a", "a"], NOW)
     assert third == NOW
     assert second is not None
