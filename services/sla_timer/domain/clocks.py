@@ -140,7 +140,8 @@ def fold(
 
 def _ordered(ticket: Ticket, happenings: Iterable[Happening]) -> list[Happening]:
     """By their own time. Nothing happens to a ticket before it opens, and routing never runs back in revision."""
-    routed, acts = [], []
+    routed: list[Happening] = []
+    acts: list[Happening] = []
     for item in happenings:
         (routed if item.what is What.ROUTED else acts).append(item)
     routed.sort(key=lambda item: (item.revision, item.id))

@@ -6,6 +6,7 @@ time of the week. A peak by arrivals ends only once they are back under a lower 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -96,15 +97,18 @@ def evaluate(
         arrivals = counted.get(place, Arrivals())
         on = any(window.covers(place) for window in configured) or is_peak(arrivals, rules, already=place in active)
         if on != (place in active):
-            events.append(_event(place, at, active.get(place, at), arrivals, rules))
+            kind = PeakKind.BEGAN if on else PeakKind.ENDED
+            events.append(_event(place, kind, at, active.get(place, at), arrivals, rules))
     return events
 
 
-def _event(place: Place, at: datetime, began_at: datetime, arrivals: Arrivals, rules: PeakRules) -> PeakEvent:
+def _event(
+    place: Place, kind: PeakKind, at: datetime, began_at: datetime, arrivals: Arrivals, rules: PeakRules
+) -> PeakEvent:
     return PeakEvent(
         brand=place.brand,
         queue=place.queue,
-        kind=PeakKind.BEGAN if began_at == at else PeakKind.ENDED,
+        kind=kind,
         began_at=began_at,
         at=at,
         window_seconds=rules.window_minutes * 60,
@@ -117,9 +121,11 @@ def arrivals_of(
     seen: Iterable[tuple[Place, int]], learned: Iterable[tuple[Place, int]], weeks: int
 ) -> dict[Place, Arrivals]:
     """Counts by place; `learned` over `weeks` weeks. A new place expects none: `least_arrivals` guards it."""
-    before = dict(learned)
+    before: Counter[Place] = Counter()
+    for place, count in learned:
+        before[place] += count
     now = dict(seen)
-    return {place: Arrivals(now.get(place, 0), before.get(place, 0) / max(1, weeks)) for place in {*now, *before}}
+    return {place: Arrivals(now.get(place, 0), before[place] / max(1, weeks)) for place in {*now, *before}}
 
 
 def next_evaluation(now: datetime) -> datetime:

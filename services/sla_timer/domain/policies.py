@@ -155,7 +155,7 @@ class Policies:
     def __init__(self, file: PolicyFile, calendars: Mapping[str, Calendar]) -> None:
         self.provisional_priority = file.provisional_priority
         self.peaks = file.peaks
-        self._calendars = calendars
+        self.calendars = calendars
         self._rules = file.rules
         self._chosen: dict[tuple[str, Channel, Priority], dict[Target, Terms]] = {}
         for name, rule in file.rules.items():
@@ -180,17 +180,17 @@ class Policies:
 
     def calendar(self, terms: Terms, otherwise: Terms) -> Calendar:
         """The calendar of `terms`; one that has been removed since is replaced by that of `otherwise`."""
-        return self._calendars.get(terms.calendar) or self._calendars[otherwise.calendar]
+        return self.calendars.get(terms.calendar) or self.calendars[otherwise.calendar]
 
     def calendar_named(self, name: str) -> Calendar:
-        return self._calendars[name]
+        return self.calendars[name]
 
     def _terms(self, brand: str, channel: Channel, priority: Priority) -> dict[Target, Terms]:
         key = (brand, channel, priority)
         chosen = self._chosen.get(key)
         if chosen is None:
             entry = self._choose(brand, channel, priority)
-            calendar = self._calendars[entry.calendar]
+            calendar = self.calendars[entry.calendar]
             chosen = self._chosen[key] = {
                 target: Terms(entry.name, entry.calendar, span.business_seconds(calendar), entry.warnings)
                 for target, span in entry.terms_of

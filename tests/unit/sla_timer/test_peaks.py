@@ -61,7 +61,7 @@ def test_a_configured_window_is_a_peak_whatever_arrives() -> None:
 
 
 def test_expected_is_the_mean_of_the_weeks_there_are() -> None:
-    counted = arrivals_of([(PAYMENTS, 30)], [(PAYMENTS, 30)], weeks=2)
+    counted = arrivals_of([(PAYMENTS, 30)], [(PAYMENTS, 10), (PAYMENTS, 20)], weeks=2)
     assert counted == {PAYMENTS: Arrivals(30, 15.0)}
     assert arrivals_of([], [(PAYMENTS, 8)], weeks=0) == {PAYMENTS: Arrivals(0, 8.0)}
 

@@ -1,0 +1,56 @@
+"""Wiring of the sla_timer: what it consumes and tells, its deadlines, its routes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+from services.sla_timer.config import load_policies
+from services.sla_timer.firing import Firing
+from services.sla_timer.handlers import Handlers
+from services.sla_timer.http import build_router
+from services.sla_timer.measures import Measures
+from services.sla_timer.settings import Settings
+from services.sla_timer.storage import DEADLINES, OUTBOX
+from shared import topics
+from shared.deadlines import Runner
+from shared.outbox import Relay
+from shared.service import Service
+
+_MEASURE_EVERY_SECONDS = 15.0
+_FORGET_EVERY_SECONDS = 3600.0
+
+
+def build(settings: Settings | None = None) -> Service:
+    """The service, not yet running. Raises ConfigError when the policies cannot be used."""
+    settings = settings or Settings()
+    policies = load_policies(settings.sla_timer_policies_file, settings.sla_timer_calendars_file)
+    service = Service("sla_timer", settings)
+    measures = Measures()
+    firing = Firing(service.database, policies, measures)
+    handlers = Handlers(service.database, policies, measures, group="sla_timer.tickets")
+    # One loop for all of them: a ticket's message and its routing mostly come in one batch, and are settled once.
+    service.subscribe(
+        [topics.TICKETS_MESSAGES, topics.TICKETS_ACTIVITY, *topics.QUEUES],
+        handlers.on_tickets,
+        description="Start, meet, pause, resume and re-plan the ticket's clocks; count it as an arrival.",
+    )
+    service.announce(topics.SLA_EVENTS)
+    service.announce(topics.PEAKS_EVENTS)
+    service.announce(topics.DEAD_LETTERS)
+    service.tasks["deadlines"] = Runner(service.database, DEADLINES, firing.on_due).run
+    service.tasks["outbox"] = Relay(service.database, OUTBOX, service.publisher, service="sla_timer").run
+    service.tasks["peaks"] = firing.schedule_peaks
+    service.tasks["replan"] = firing.replan
+    service.every(_MEASURE_EVERY_SECONDS, "measure", firing.measure)
+    service.every(
+        _FORGET_EVERY_SECONDS,
+        "forget",
+        partial(
+            firing.forget,
+            timedelta(days=settings.sla_timer_history_days),
+            timedelta(days=settings.sla_timer_arrivals_days),
+        ),
+    )
+    service.routers.append(build_router(service.database, settings))
+    return service

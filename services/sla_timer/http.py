@@ -1,0 +1,78 @@
+"""What leads and the demo look at: open clocks and when they are due, arrivals and first answers by hour, peaks."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from services.sla_timer import storage
+from services.sla_timer.domain.clocks import Clock
+from services.sla_timer.settings import Settings
+from shared.database import Database
+from shared.http import bearer_token, forbidden, same_secret, unauthorized
+
+_NEXT_DUE: Final = 20
+
+
+def build_router(database: Database, settings: Settings) -> APIRouter:
+    async def authorise(request: Request) -> None:
+        if settings.sla_timer_api_token is None:
+            raise forbidden("this installation has not set SLA_TIMER_API_TOKEN")
+        if not same_secret(bearer_token(request), settings.sla_timer_api_token.get_secret_value()):
+            raise unauthorized()
+
+    router = APIRouter(prefix="/v1", dependencies=[Depends(authorise)])
+
+    @router.get("/clocks")
+    async def clocks(ticket_id: uuid.UUID | None = None) -> dict[str, Any]:
+        """The clocks of a ticket; without one, how many are open and which are due next."""
+        async with database.transaction() as connection:
+            if ticket_id is not None:
+                found = (await storage.clocks_of(connection, [ticket_id])).get(ticket_id, {})
+                ordered = sorted(found.values(), key=lambda clock: (clock.started_at, clock.target))
+                return {"ticket_id": ticket_id, "clocks": [_shown(ticket_id, clock) for clock in ordered]}
+            return {
+                "open": await storage.count_open(connection),
+                "next_due": [_shown(*item) for item in await storage.next_due(connection, _NEXT_DUE)],
+            }
+
+    @router.get("/peaks")
+    async def peaks(hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24) -> dict[str, Any]:
+        """Peaks going on; arrivals and first answers (business seconds, exact percentiles) by hour, UTC."""
+        since = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
+        async with database.transaction() as connection:
+            return {
+                "since": since,
+                "active": [
+                    {"brand": place.brand, "queue": place.queue, "began_at": began_at}
+                    for place, began_at in sorted((await storage.active_peaks(connection)).items())
+                ],
+                "arrivals": await storage.arrivals_by_hour(connection, since),
+                "first_response": await storage.first_responses_by_hour(connection, since),
+            }
+
+    return router
+
+
+def _shown(ticket_id: uuid.UUID, clock: Clock) -> dict[str, Any]:
+    return {
+        "clock_id": clock.id,
+        "ticket_id": ticket_id,
+        "target": clock.target,
+        "generation": clock.generation,
+        "state": clock.state,
+        "queue": clock.queue,
+        "priority": clock.priority,
+        "policy": clock.terms.policy,
+        "calendar": clock.terms.calendar,
+        "target_seconds": clock.terms.target_seconds,
+        "started_at": clock.started_at,
+        "due_at": clock.due_at,
+        "ended_at": clock.ended_at,
+        "breached": clock.breached_at is not None,
+        "business_seconds": clock.used_seconds,
+        "course": [{"kind": step.kind, "at": step.at, "due_at": step.due_at} for step in clock.course],
+    }
