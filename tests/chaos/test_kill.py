@@ -17,7 +17,7 @@ from deploy.audit import Audit, audit
 from deploy.brokers import Broker
 from deploy.demo.receivers import Receivers
 from deploy.demo.settings import Credentials, environment
-from deploy.stack import Stack
+from deploy.stack import ExternalBroker, Stack
 from shared import topics
 from shared.database import SERVICES
 from tests.support.waiting import eventually
@@ -84,7 +84,8 @@ async def test_every_service_is_killed_in_the_middle_of_5000_messages(
     own_broker: Callable[..., Broker], run_directory: Path, receivers: tuple[Receivers, dict[str, str]]
 ) -> None:
     settings = {**receivers[1], "NOTIFIER_LEASE_SECONDS": "31"}
-    async with Stack(run_directory / "chaos-kill", own_broker(), environment=settings) as stack:
+    broker = ExternalBroker(own_broker().bootstrap_servers)  # the fixture has started it
+    async with Stack(run_directory / "chaos-kill", broker, environment=settings) as stack:
         await publish(stack)
         # One after the other, each while messages flow: a part of them is through, a part is not.
         progress_of = {"intake": "intake.messages", "classifier": "classifier.decisions"}
