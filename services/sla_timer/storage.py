@@ -142,7 +142,10 @@ Index("ix_peaks_active", _PEAKS.c.brand, _PEAKS.c.queue, unique=True, postgresql
 
 def _unnest(statement: str, **columns: Any) -> TextClause:
     """A statement over arrays, one parameter per column."""
-    return text(statement).bindparams(*(bindparam(name, type_=ARRAY(kind)) for name, kind in columns.items()))
+    # One dimension, said so: SQLAlchemy would look into every value for a further one.
+    return text(statement).bindparams(
+        *(bindparam(name, type_=ARRAY(kind, dimensions=1)) for name, kind in columns.items())
+    )
 
 
 # --- tickets -----------------------------------------------------------------------------------------------------

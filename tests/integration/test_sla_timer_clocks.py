@@ -19,9 +19,10 @@ from services.sla_timer.app import build
 from services.sla_timer.domain.clocks import State
 from services.sla_timer.settings import Settings
 from services.sla_timer.storage import clocks_of
+from shared import metrics
 from shared.events import ActivityKind, Event, PeakKind, SlaEvent, SlaKind, Target
 from shared.events.tickets import Disposition
-from shared.taxonomy import Priority, Queue
+from shared.taxonomy import Channel, Priority, Queue
 from tests.support.sla_timer import TOKEN, Replica, act, message, replicas, routed, settings_for
 from tests.support.waiting import eventually
 
@@ -285,8 +286,10 @@ async def test_an_edited_policy_replans_open_promises_and_leaves_history(setting
 
 async def test_arrivals_are_counted_once_and_a_surge_begins_a_peak(replica: Replica) -> None:
     openings = [message(uuid.uuid4(), ago(120)) for _ in range(12)]
+    counted = metrics.ARRIVALS.labels("upay", Queue.PAYMENTS, Channel.APP_CHAT)._value.get()
     for _ in range(2):
         await replica.take(*(routed(opening, Priority.P3) for opening in openings))
+    assert metrics.ARRIVALS.labels("upay", Queue.PAYMENTS, Channel.APP_CHAT)._value.get() == counted + 12
     await replica.take(routed(openings[0], Priority.P3, Queue.REFUNDS, revision=2))
     for _ in range(2):
         await look_at_arrivals(replica)

@@ -72,6 +72,10 @@ class Step:
         return (self.kind, self.at, self.share)
 
 
+Spans = tuple[tuple[datetime, datetime | None], ...]
+"""When a clock ran; the last span is open while it runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """A moment at which time alone changes something. No `share`: the due time itself."""
@@ -98,7 +102,7 @@ class Clock:
     course: tuple[Step, ...] = ()
     told: int = 0
     # Of a clock that is being played through: when it ran (the last span open), and what time will do to it.
-    spans: tuple[tuple[datetime, datetime | None], ...] = field(default=(), compare=False)
+    spans: Spans = field(default=(), compare=False)
     alarms: tuple[Alarm, ...] = field(default=(), compare=False)
 
     @property
@@ -150,8 +154,8 @@ def _ordered(ticket: Ticket, happenings: Iterable[Happening]) -> list[Happening]
     latest = ticket.opened_at
     for index, item in enumerate(routed):
         latest = max(latest, item.at) if index else latest
-        ordered.append(replace(item, at=latest))
-    ordered += [replace(item, at=max(item.at, ticket.opened_at)) for item in acts]
+        ordered.append(replace(item, at=latest) if item.at != latest else item)
+    ordered += [item if item.at >= ticket.opened_at else replace(item, at=ticket.opened_at) for item in acts]
     return sorted(ordered, key=lambda item: (item.at, ORDER[item.what], item.revision, item.id))
 
 
@@ -209,22 +213,25 @@ class _Play:
         generation = previous.generation + 1 if previous else 1
         clock_id = clock_id_of(self._ticket.id, target, generation)
         known = self._known.get(clock_id)
-        clock = self._planned(
-            Clock(
-                id=clock_id,
-                target=target,
-                generation=generation,
-                state=State.RUNNING,
-                terms=self._terms_now(target, clock_id),
-                started_at=at,
-                priority=self._priority,
-                queue=self._queue,
-                due_at=known.breached_at if known else None,
-                breached_at=known.breached_at if known else None,
-                spans=((at, None),),
-            )
+        breached_at = known.breached_at if known else None
+        spans = ((at, None),)
+        terms = self._terms_now(target, clock_id)
+        due, alarms = (breached_at, ()) if breached_at else self._times(target, terms, spans, known, ())
+        self._current[target] = Clock(
+            id=clock_id,
+            target=target,
+            generation=generation,
+            state=State.RUNNING,
+            terms=terms,
+            started_at=at,
+            priority=self._priority,
+            queue=self._queue,
+            due_at=due,
+            breached_at=breached_at,
+            course=(Step(SlaKind.STARTED, at, due),),
+            spans=spans,
+            alarms=alarms,
         )
-        self._current[target] = replace(clock, course=(Step(SlaKind.STARTED, at, clock.due_at),))
 
     def _pause(self, clock: Clock, at: datetime) -> None:
         *before, (begun, _) = clock.spans
@@ -265,28 +272,35 @@ class _Play:
         if clock.breached_at is not None:  # frozen
             return replace(clock, priority=self._priority, queue=self._queue, alarms=())
         terms = self._terms_now(clock.target, clock.id)
-        calendar = self._calendar(terms, clock.target)
-        known = self._known.get(clock.id)
-        # A warning that has rung stays rung, though its moment moves when the clock is re-planned.
-        lived = (*clock.course, *(known.course if known else ()))
-        rung = {step.share for step in lived if step.kind is SlaKind.WARNING}
-        alarms = [
-            Alarm(at, share)
-            for share in terms.warnings
-            if share not in rung and (at := _reached(clock.spans, calendar, terms.target_seconds * share)) is not None
-        ]
-        due = _reached(clock.spans, calendar, terms.target_seconds)
-        if due is not None:
-            alarms.append(Alarm(due))
+        due, alarms = self._times(clock.target, terms, clock.spans, self._known.get(clock.id), clock.course)
         return replace(
             clock,
             terms=terms,
             priority=self._priority,
             queue=self._queue,
             due_at=due if clock.state is State.RUNNING else None,
-            # What has ended is history: no later knowledge, and no edited policy, breaches it after the fact.
-            alarms=tuple(alarms) if known is None or known.is_open else (),
+            alarms=alarms,
         )
+
+    def _times(
+        self, target: Target, terms: Terms, spans: Spans, known: Clock | None, course: Sequence[Step]
+    ) -> tuple[datetime | None, tuple[Alarm, ...]]:
+        """When it is due, and what rings until then."""
+        calendar = self._calendar(terms, target)
+        due = _reached(spans, calendar, terms.target_seconds)
+        if known is not None and not known.is_open:
+            # What has ended is history: no later knowledge, and no edited policy, breaches it after the fact.
+            return due, ()
+        # A warning that has rung stays rung, though its moment moves when the clock is re-planned.
+        rung = {step.share for step in (*course, *(known.course if known else ())) if step.kind is SlaKind.WARNING}
+        alarms = [
+            Alarm(at, share)
+            for share in terms.warnings
+            if share not in rung and (at := _reached(spans, calendar, terms.target_seconds * share)) is not None
+        ]
+        if due is not None:
+            alarms.append(Alarm(due))
+        return due, tuple(alarms)
 
     def _ring(self, until: datetime, *, inclusive: bool) -> None:
         """Let time run: what is due by `until` warns and breaches."""
@@ -319,7 +333,7 @@ class _Play:
         return self._policies.calendar(terms, current)
 
 
-def _reached(spans: Sequence[tuple[datetime, datetime | None]], calendar: Calendar, seconds: float) -> datetime | None:
+def _reached(spans: Spans, calendar: Calendar, seconds: float) -> datetime | None:
     """When the clock, which ran in `spans`, has used so much business time; none when it stands before that."""
     left = timedelta(seconds=seconds)
     for begun, ended in spans:
