@@ -1,7 +1,7 @@
 """Throughput from `channel.messages` to `queues.*` with all five services, PostgreSQL and the broker on this machine.
 
-The records wait in the topic before intake and classifier start, so the pipeline runs as fast as it can. The clock is
-the records' own time stamps: from the first record that intake publishes to the last that the classifier publishes.
+The records of a wave wait in the topic before intake and classifier start, so the pipeline runs as fast as it can. The
+clock is the records' own time stamps: from the first that intake publishes to the last that the classifier publishes.
 Baseline: a bare aiokafka loop that consumes the same records and produces them to another topic, in the same run.
 """
 
@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -28,6 +29,7 @@ from deploy.demo.settings import Credentials, environment
 from deploy.stack import Stack
 from shared import topics
 from shared.admin import create_topics
+from shared.events import derive_id
 from shared.topics import Topic
 
 MESSAGES: Final = int(os.environ.get("BENCH_MESSAGES", "20000"))
@@ -48,16 +50,21 @@ _CHANNELS: Final = ("app_chat", "wechat", "email", "phone", "web_form")
 _BRANDS: Final = ("upay_wallet", "u_wallet", "upay", "topay")
 
 
-def records(count: int) -> Iterator[tuple[bytes, bytes]]:
-    """`count` messages of as many customers: each opens a ticket."""
+def identity(wave: int, index: int) -> tuple[str, str, str]:
+    """Brand, channel and message id of one message."""
+    return _BRANDS[index % len(_BRANDS)], _CHANNELS[index % len(_CHANNELS)], f"bench-{wave}-{index}"
+
+
+def records(wave: int) -> Iterator[tuple[bytes, bytes]]:
+    """The messages of a wave, each of another customer: each opens a ticket."""
     sent_at = datetime.now(UTC).isoformat()
-    for index in range(count):
-        brand, channel = _BRANDS[index % len(_BRANDS)], _CHANNELS[index % len(_CHANNELS)]
-        customer = f"customer-{index}"
+    for index in range(MESSAGES):
+        brand, channel, message_id = identity(wave, index)
+        customer = f"customer-{wave}-{index}"
         body = {
             "brand": brand,
             "channel": channel,
-            "message_id": f"bench-{index}",
+            "message_id": message_id,
             "customer": {"id": customer, "name": "林女士", "phone": "+8613800138000"},
             "text": _TEXTS[index % len(_TEXTS)],
             "sent_at": sent_at,
@@ -65,11 +72,11 @@ def records(count: int) -> Iterator[tuple[bytes, bytes]]:
         yield f"{brand}/{channel}/{customer}".encode(), json.dumps(body, ensure_ascii=False).encode()
 
 
-async def publish(bootstrap_servers: str, count: int) -> None:
+async def publish(bootstrap_servers: str, wave: int) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", linger_ms=2, max_batch_size=256 * 1024)
     await producer.start()
     try:
-        futures = [await producer.send(topics.CHANNEL_MESSAGES.name, value, key=key) for key, value in records(count)]
+        futures = [await producer.send(topics.CHANNEL_MESSAGES.name, value, key=key) for key, value in records(wave)]
         await asyncio.gather(*futures)
     finally:
         await producer.stop()
@@ -120,8 +127,6 @@ def cpu_seconds(pid: int | None) -> float:
 
 
 async def routed_so_far(stack: Stack) -> int:
-    import asyncpg
-
     connection = await asyncpg.connect(stack.database_url)
     try:
         count: int = await connection.fetchval("SELECT count(*) FROM classifier.decisions")
@@ -130,38 +135,75 @@ async def routed_so_far(stack: Stack) -> int:
     return count
 
 
+async def measure(stack: Stack, wave: int, what: str, baseline: float) -> None:
+    """Start intake and classifier on a full topic and report the rate, and the CPU of all that ran."""
+    before = cpu_by_part(stack)
+    stack.start_service("intake")
+    stack.start_service("classifier")
+    while await routed_so_far(stack) < (wave + 1) * MESSAGES:  # noqa: ASYNC110 - another process counts
+        await asyncio.sleep(0.5)
+    used = {part: seconds - before.get(part, 0.0) for part, seconds in cpu_by_part(stack).items()}
+    report(
+        Figure(
+            "pipeline",
+            f"tickets from channel.messages to queues.*, {what}",
+            await rate(stack, wave),
+            "tickets/s",
+            baseline,
+        )
+    )
+    for part, seconds in sorted(used.items(), key=lambda item: -item[1]):
+        report(Figure("pipeline", f"CPU of {part}, {what}", seconds / MESSAGES * 1e6, "µs/ticket", 1e6 / baseline))
+
+
+def cpu_by_part(stack: Stack) -> dict[str, float]:
+    pids = {service: stack.pid(service) for service in stack.services}
+    pids |= {"the broker": getattr(stack.broker, "pid", None), "PostgreSQL": stack.postgres.pid}
+    return {part: cpu_seconds(pid) for part, pid in pids.items() if pid is not None}
+
+
+async def rate(stack: Stack, wave: int) -> float:
+    """Tickets per second of this wave, by the time stamps of its records. Raises RuntimeError when any is missing."""
+    names = [topics.TICKETS_MESSAGES.name, *(topic.name for topic in topics.QUEUES)]
+    mark = f'"bench-{wave}-'.encode()
+    found = await read_all(stack.settings, names)
+    accepted = [record.timestamp for record in found.pop(names[0]) if mark in (record.value or b"")]
+    causes = {str(derive_id("ticket.message", *identity(wave, index))) for index in range(MESSAGES)}
+    routed = [
+        record.timestamp
+        for records in found.values()
+        for record in records
+        if json.loads(record.value or b"{}")["cause_id"] in causes
+    ]
+    if (len(accepted), len(routed)) != (MESSAGES, MESSAGES):
+        raise RuntimeError(f"sent {MESSAGES}, accepted {len(accepted)}, routed {len(routed)}: not a clean run")
+    seconds: float = (max(routed) - min(accepted)) / 1000
+    return MESSAGES / seconds
+
+
 async def run(directory: Path) -> None:
     broker = best_broker(directory / "broker")
-    note(f"{MESSAGES} messages, {broker.description}, {psutil.cpu_count()} cores")
+    note(f"{MESSAGES} messages a wave, {broker.description}, {psutil.cpu_count()} cores")
     credentials = Credentials()
     receivers = Receivers(credentials)
     settings = environment(credentials, receiver_url=receivers.url, mail_port=receivers.mail_port)
     stack = Stack(directory, broker, environment=settings)
     async with receivers.listening(), stack:
-        stack.stop_service("intake")
-        stack.stop_service("classifier")
+        stop_path(stack)
         await create_topics(stack.settings, wanted=[_COPY])
-        await publish(broker.bootstrap_servers, MESSAGES)
+        await publish(broker.bootstrap_servers, 0)
         baseline = await bare_loop(broker.bootstrap_servers, MESSAGES)
-        members = {service: service for service in stack.services}
-        stack.start_service("intake")
-        stack.start_service("classifier")
-        before = {service: cpu_seconds(stack.pid(service)) for service in members}
-        around = {"broker": getattr(broker, "pid", None), "PostgreSQL": stack.postgres.pid}
-        before |= {part: cpu_seconds(pid) for part, pid in around.items()}
-        while await routed_so_far(stack) < MESSAGES:  # noqa: ASYNC110 - another process counts
-            await asyncio.sleep(0.5)
-        used = {service: cpu_seconds(stack.pid(service)) - before[service] for service in members}
-        used |= {part: cpu_seconds(pid) - before[part] for part, pid in around.items()}
-        found = await read_all(stack.settings, [topics.TICKETS_MESSAGES.name, *(topic.name for topic in topics.QUEUES)])
-        accepted = [record.timestamp for record in found.pop(topics.TICKETS_MESSAGES.name)]
-        routed = [record.timestamp for part in found.values() for record in part]
-        if (len(accepted), len(routed)) != (MESSAGES, MESSAGES):
-            raise RuntimeError(f"sent {MESSAGES}, accepted {len(accepted)}, routed {len(routed)}: not a clean run")
-        rate = MESSAGES / ((max(routed) - min(accepted)) / 1000)
-    report(Figure("pipeline", "tickets from channel.messages to queues.*", rate, "tickets/s", baseline))
-    for part, seconds in sorted(used.items(), key=lambda item: -item[1]):
-        report(Figure("pipeline", f"CPU of {part}", seconds / MESSAGES * 1e6, "µs/ticket", 1e6 / baseline))
+        await measure(stack, 0, "all five services", baseline)
+        stop_path(stack)
+        for service in ("sla_timer", "notifier", "desk"):
+            stack.stop_service(service)
+        await publish(broker.bootstrap_servers, 1)
+        await measure(stack, 1, "intake and classifier alone", baseline)
+
+
+def stop_path(stack: Stack) -> None:
+    stack.stop_service("intake")
+    stack.stop_service("classifier")
 
 
 def main() -> None:

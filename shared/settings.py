@@ -49,7 +49,7 @@ class CommonSettings(BaseSettings):
         description="records a handler gets at once; a batch must stay well under a second of work",
     )
     batch_wait_ms: Annotated[int, Field(ge=1, le=5000)] = Field(
-        default=25,
+        default=50,
         description="how long a small batch, or an empty poll, lets the next one gather; it adds to the latency",
     )
     delivery_retry_seconds: Annotated[float, Field(gt=0, le=120)] = Field(
