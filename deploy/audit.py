@@ -10,9 +10,11 @@ every consumer takes it once. It is counted apart (`redelivered`), and it is dou
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import asyncpg
@@ -30,6 +32,7 @@ from shared.events import (
     PeakEvent,
     SlaEvent,
     SlaKind,
+    Target,
     TicketMessage,
     TicketRouted,
 )
@@ -86,7 +89,7 @@ class Audit:
     lost: int = 0
     doubled: int = 0
     redelivered: int = 0
-    max_lateness_ms: int = 0
+    lateness_ms: dict[Target, int] = field(default_factory=dict)
     lost_detail: list[str] = field(default_factory=list)
     doubled_detail: list[str] = field(default_factory=list)
     latest: dict[str, TicketRouted] = field(default_factory=dict)
@@ -102,6 +105,10 @@ class Audit:
         if times > 1:
             self.doubled += times - 1
             self.doubled_detail.append(f"{what}: {times} times")
+
+    @property
+    def max_lateness_ms(self) -> int:
+        return max(self.lateness_ms.values(), default=0)
 
     @property
     def settled(self) -> bool:
@@ -121,7 +128,12 @@ async def audit(settings: CommonSettings) -> Audit:
     _account_for_sent(result, sent, messages)
     _account_for_accepted(result, messages, routed)
     await _compare_with_tables(result, settings, messages)
-    _count_promises(result, _events(result, records[topics.SLA_EVENTS.name], SlaEvent))
+    accepted_at: dict[uuid.UUID, datetime] = {}
+    for message in messages:
+        accepted_at[message.ticket_id] = min(
+            message.accepted_at, accepted_at.get(message.ticket_id, message.accepted_at)
+        )
+    _count_promises(result, _events(result, records[topics.SLA_EVENTS.name], SlaEvent), accepted_at)
     _count_notifications(result, _events(result, records[topics.NOTIFICATIONS_OUTCOMES.name], NotificationOutcome))
     result.peaks = _events(result, records[topics.PEAKS_EVENTS.name], PeakEvent)
     return result
@@ -210,7 +222,8 @@ async def _compare_with_tables(result: Audit, settings: CommonSettings, messages
             result.lose(f"message {'/'.join(stored_identity)} is stored, but not published with its ticket")
 
 
-def _count_promises(result: Audit, events: list[SlaEvent]) -> None:
+def _count_promises(result: Audit, events: list[SlaEvent], accepted_at: Mapping[uuid.UUID, datetime]) -> None:
+    """`max_lateness_ms` is our own lateness: a promise that was broken before its message came is not late by that."""
     for (clock, kind, step), times in Counter((event.clock_id, event.kind, event.step) for event in events).items():
         result.double(f"{kind} (step {step}) of clock {clock}", times)
     breaches = Counter(event.clock_id for event in events if event.kind is SlaKind.BREACHED)
@@ -219,7 +232,11 @@ def _count_promises(result: Audit, events: list[SlaEvent]) -> None:
     result.sla = events
     result.warnings = sum(event.kind is SlaKind.WARNING for event in events)
     result.breaches = len(breaches)
-    result.max_lateness_ms = max((event.lateness_ms or 0 for event in events), default=0)
+    for event in events:
+        if event.fired_at is not None:
+            known = max(event.at, accepted_at.get(event.ticket_id, event.at))
+            late_ms = max(0, (event.fired_at - known) // timedelta(milliseconds=1))
+            result.lateness_ms[event.target] = max(late_ms, result.lateness_ms.get(event.target, 0))
 
 
 def _count_notifications(result: Audit, outcomes: list[NotificationOutcome]) -> None:

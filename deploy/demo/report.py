@@ -48,7 +48,7 @@ def show(
     console: Console, audit: Audit, queues: dict[str, Any], agents: Counter[str], arrivals: Sequence[datetime]
 ) -> None:
     console.print(_queues(audit, queues))
-    console.print(_promises(audit.sla))
+    console.print(_promises(audit))
     console.print(_next_due(audit.sla))
     console.print(_peaks(audit, arrivals))
     console.print(_rejected(audit))
@@ -78,19 +78,17 @@ def _queues(audit: Audit, queues: dict[str, Any]) -> Table:
     return table
 
 
-def _promises(events: Sequence[SlaEvent]) -> Table:
+def _promises(audit: Audit) -> Table:
     table = Table("promise", "started", "met", "warned", "broken", "most late", title="Promises")
     for target in Target:
-        of_target = [event for event in events if event.target is target]
-        kinds = Counter(event.kind for event in of_target)
-        late = max((event.lateness_ms or 0 for event in of_target), default=0)
+        kinds = Counter(event.kind for event in audit.sla if event.target is target)
         table.add_row(
             target.value.replace("_", " "),
             str(kinds[SlaKind.STARTED]),
             str(kinds[SlaKind.MET]),
             str(kinds[SlaKind.WARNING]),
             str(kinds[SlaKind.BREACHED]),
-            f"{late} ms",
+            f"{audit.lateness_ms.get(target, 0)} ms",
         )
     return table
 
