@@ -144,10 +144,11 @@ class RuleModel:
             for rule in self._by_first.get(concept, ()):
                 if rule.condition.holds(concepts):
                     spoken[rule.evidence] = None
-        for evidence in spoken:
+        # Sets have no order, a trace has: the heaviest first. Sums of floats depend on it too: added up as the set
+        # happens to be ordered, two even categories would change places from one process to the next.
+        ranked = sorted(spoken, key=lambda one: (-abs(one.weight), one.name, one.category))
+        for evidence in ranked:
             logits[self._order[evidence.category]] += evidence.weight
-        # Sets have no order, a trace has: the heaviest first.
-        ranked = sorted(spoken, key=lambda one: (-abs(one.weight), one.name))
         return Scored(tuple(logits), softmax(logits, self._temperature), tuple(ranked))
 
 

@@ -9,7 +9,7 @@ from pydantic import RootModel
 
 from services.classifier.domain.lexicon import BadTerm, Lexicon
 from services.classifier.domain.rulebook import RULES, load_rulebook
-from services.classifier.domain.scoring import BadRule, condition
+from services.classifier.domain.scoring import BadRule, Passage, RuleModel, condition
 from services.classifier.domain.text import fold, read
 from shared.yaml_files import load_yaml
 
@@ -89,6 +89,29 @@ def test_a_condition_reads_and_or_not() -> None:
 def test_a_condition_that_cannot_be_read_says_why(expression: str, said: str) -> None:
     with pytest.raises(BadRule, match=said):
         condition(expression, {"a", "b"})
+
+
+class Ordered(frozenset[str]):
+    """A set that is gone through in the order of its letters, or against it."""
+
+    backwards = False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(frozenset.__iter__(self), reverse=self.backwards))
+
+
+class Backwards(Ordered):
+    backwards = True
+
+
+def test_the_order_of_a_set_of_concepts_has_no_say() -> None:
+    """Python orders a set anew in every process; 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last digit."""
+    rules = {"refund": {"a": 0.1, "b": 0.2, "c": 0.3}, "top_up": {"a": 0.1}}
+    model = RuleModel(
+        {"name": "m", "version": "1", "temperature": 1, "bias": {}, "rules": rules, "settled": {}}, {"a", "b", "c"}
+    )
+    forwards, backwards = model.score([Passage("", Ordered("abc")), Passage("", Backwards("abc"))])
+    assert forwards == backwards
 
 
 def test_folding_keeps_every_offset() -> None:
