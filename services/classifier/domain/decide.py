@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,8 @@ _RANK: Final = {Category.ACCOUNT_SECURITY: 0, Category.MISSING_FUNDS: 1} | {
     Category.COMPLAINT: 3, Category.FEEDBACK: 4, Category.HOW_TO: 5, Category.OTHER: 6,
 }  # fmt: skip
 _USUAL_RANK: Final = 2
+_CONFIDENCE_UNITS: Final = 10_000
+_MOST_CONFIDENT: Final = 0.9999
 _LEAST_SURE: Final = 0.5  # a point must be so probable before its category outranks a likelier one
 
 
@@ -86,7 +89,7 @@ class Classifier:
         points = stretches(reading, hits, rulebook, self.model)
         chosen, by_subject = self._chosen(points, message)
         category = chosen.scored.best
-        confidence = round(chosen.scored.probability(category), 4)
+        confidence = _reported(chosen.scored.probability(category))
         concepts = frozenset(hit.concept for hit in hits) | chosen.concepts
         situation = Situation(
             category=category,
@@ -175,6 +178,11 @@ def _asks_only(concepts: frozenset[str], told: Told, rulebook: Rulebook) -> bool
     return told.happened_at is None and told.facts.order_no is None and concepts.isdisjoint(rulebook.own_case)
 
 
+def _reported(probability: float) -> float:
+    """Four digits, rounded down: never more than the model said, and 1 only of what a person has decided."""
+    return min(_MOST_CONFIDENT, math.floor(round(probability * _CONFIDENCE_UNITS, 6)) / _CONFIDENCE_UNITS)
+
+
 def _alternatives(points: Sequence[Stretch], category: Category) -> tuple[Alternative, ...]:
     scores: dict[Category, float] = {}
     for point in points:
@@ -182,7 +190,7 @@ def _alternatives(points: Sequence[Stretch], category: Category) -> tuple[Altern
             scores[one] = max(probability, scores.get(one, 0.0))
     ranked = sorted(scores.items(), key=lambda item: -item[1])
     return tuple(
-        Alternative(category=one, score=round(score, 4))
+        Alternative(category=one, score=_reported(score))
         for one, score in ranked
         if one is not category and score >= _LEAST_ALTERNATIVE_SCORE
     )[:_MOST_ALTERNATIVES]

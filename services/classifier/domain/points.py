@@ -13,7 +13,9 @@ from services.classifier.domain.sentences import opens_another, sentences
 from services.classifier.domain.text import Reading
 from shared.taxonomy import Category
 
-_VAGUE = frozenset({Category.OTHER, Category.HOW_TO, Category.COMPLAINT, Category.FEEDBACK})
+_GRAVE = frozenset({Category.ACCOUNT_SECURITY, Category.MISSING_FUNDS})
+_ANGER_OR_PRAISE = frozenset({Category.COMPLAINT, Category.FEEDBACK})
+_VAGUE = _ANGER_OR_PRAISE | {Category.OTHER, Category.HOW_TO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ def stretches(reading: Reading, hits: Sequence[Hit], rulebook: Rulebook, model: 
 
     A sentence opens a new point only when it says plainly what it is about, asks or complains of something, and is
     about something else than the point before it. Anything else belongs to the point at hand: people tell the
-    background first.
+    background first. Each point is scored by itself, so that what settles one leaves the others as they are.
     """
     spans = sentences(reading.folded, reading.text)
     whole = _span_of_all(spans, reading)
@@ -54,22 +56,29 @@ def stretches(reading: Reading, hits: Sequence[Hit], rulebook: Rulebook, model: 
 def _is_another(stretch: Stretch, current: Sequence[Stretch], reading: Reading, rulebook: Rulebook) -> bool:
     if not _is_matter(stretch, rulebook):
         return False
-    matters = [one for one in current if _is_matter(one, rulebook)]
-    if not matters or any(one.scored.best == stretch.scored.best for one in matters):
+    announced = opens_another(reading.folded, stretch.start)
+    # Where the customer says himself that another matter begins, what stands before it was one, asked or only told.
+    is_one = _is_plain if announced else _is_matter
+    matters = {one.scored.best for one in current if is_one(one, rulebook)}
+    if not matters or stretch.scored.best in matters:
         return False
-    if opens_another(reading.folded, stretch.start):
+    if announced:
         return True
+    topics = matters - _ANGER_OR_PRAISE
     # Anger and "how do I ..." behind a matter are about that matter.
-    return stretch.scored.best not in _VAGUE and all(one.scored.best not in _VAGUE for one in matters)
+    if stretch.scored.best in _VAGUE or not topics or not topics.isdisjoint(_VAGUE):
+        return False
+    # Behind anger people mostly go on with the same; safety of account and money must not be lost in it.
+    return topics == matters or not _GRAVE.isdisjoint(topics | {stretch.scored.best})
 
 
 def _is_matter(stretch: Stretch, rulebook: Rulebook) -> bool:
+    return _is_plain(stretch, rulebook) and not stretch.concepts.isdisjoint(rulebook.matters)
+
+
+def _is_plain(stretch: Stretch, rulebook: Rulebook) -> bool:
     scored = stretch.scored
-    return (
-        scored.best is not Category.OTHER
-        and scored.logit(scored.best) >= rulebook.plain_enough
-        and not stretch.concepts.isdisjoint(rulebook.matters)
-    )
+    return scored.best is not Category.OTHER and scored.logit(scored.best) >= rulebook.plain_enough
 
 
 def _merge_same(

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from services.classifier.domain.decide import Classifier, Decision, Message
+from services.classifier.domain.scoring import Passage, Scored
 from shared.taxonomy import CATEGORIES, Category, Channel, Language, Queue
 
 CLASSIFIER = Classifier()
+
+
+class OneAnswer:
+    """A model that makes the same of every passage."""
+
+    name = "one-answer-1"
+
+    def __init__(self, probabilities: tuple[float, ...]) -> None:
+        self._scored = Scored(probabilities, probabilities, ())
+
+    def score(self, passages: Sequence[Passage]) -> list[Scored]:
+        return [self._scored for _ in passages]
 
 
 def decide(text: str, **more: object) -> Decision:
@@ -126,6 +141,76 @@ def test_points_are_listed_in_order_and_the_gravest_names_the_ticket() -> None:
     assert [text[point.start : point.end] for point in decision.points] == [point.text for point in decision.points]
     assert decision.category is Category.MISSING_FUNDS
     assert {one.category for one in decision.alternatives} >= {Category.PROMOTIONS, Category.REGISTRATION_IDENTITY}
+
+
+MISSING, FEES, CARDS, ACCESS = (
+    Category.MISSING_FUNDS, Category.FEES_LIMITS, Category.CARD_BINDING, Category.ACCOUNT_ACCESS,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        # A fee or a limit only asked about is settled, and yet weighs less than missing money told beside it.
+        ("请教两件事：1. 充值扣款了，余额却没有增加；2. 国外付款收多少手续费？", [MISSING, FEES]),
+        (
+            "1) What is the fee for a withdrawal? 2) My top-up left the bank, but the balance has not gone up",
+            [FEES, MISSING],
+        ),
+        ("提现手续费是多少？另外，上周转错人了，怎么追回？", [FEES, MISSING]),
+        # Anger between two matters does not hide that there are two.
+        ("被重复扣款了。我要投诉！跨行转账的手续费是多少？", [MISSING, FEES]),
+        ("转账的钱没到账。气死了，我要投诉！优惠券为什么不能用？", [MISSING, Category.PROMOTIONS]),
+        # A numbered matter told without asking or complaining is one.
+        ("1. 上午充值200元；2. 登录密码忘了，怎么找回？", [Category.TOP_UP, ACCESS]),
+        ("1. 充值300元，2. 怎么换绑银行卡？", [Category.TOP_UP, CARDS]),
+    ],
+)
+def test_what_settles_one_matter_does_not_swallow_another(text: str, points: list[Category]) -> None:
+    decision = decide(text)
+    assert [point.category for point in decision.points] == points
+    assert decision.category is (MISSING if MISSING in points else decision.category)
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        # Both in one breath: a fee is settled only where nothing graver is told with it.
+        ("钱转错人了，跨行转账手续费是多少", MISSING),
+        ("转账的钱不见了，转账限额是多少", MISSING),
+        ("my transfer went to the wrong account by mistake, and what is the transfer fee", MISSING),
+        ("充值扣款成功，余额却没变", MISSING),
+        ("充值成功，余额一直没增加", MISSING),
+        # What is only asked about stays settled.
+        ("余额提现要不要手续费", FEES),
+        ("提现扣了两块钱手续费，怎么收的", FEES),
+    ],
+)
+def test_a_fee_is_settled_only_where_nothing_graver_is_told(text: str, category: Category) -> None:
+    assert decide(text).category is category
+
+
+def test_the_link_of_a_message_binds_no_card() -> None:
+    text = "I got a suspicious text message with a link asking for my login. Is this phishing?"
+    assert [point.category for point in decide(text).points] == [Category.ACCOUNT_SECURITY]
+    assert decide("How do I link my card?").category is CARDS
+
+
+def test_certainty_is_never_claimed_and_confidence_never_rounded_up() -> None:
+    sure = decide("我的账户被盗刷了，不是我操作的，骗子")
+    assert sure.confidence == 0.9999
+    assert all(one.score < 1 for one in sure.alternatives)
+    for probability, said in ((0.29999, 0.2999), (0.3, 0.3), (0.57, 0.57), (1.0, 0.9999)):
+        other = (1 - probability) / (len(Category) - 1)
+        scores = tuple(probability if one is Category.REFUND else other for one in Category)
+        decision = Classifier(model=OneAnswer(scores)).classify(Message("qwv"))
+        assert (decision.category, decision.confidence) == (Category.REFUND, said)
+        assert (decision.queue is Queue.TRIAGE) == (probability < CLASSIFIER.rulebook.triage_below)
+
+
+def test_money_back_asked_for_in_anger_is_the_quarrel_it_is_about() -> None:
+    text = "The seller ignores me, I opened a dispute. Nobody cares, I am filing a complaint! I want my money back."
+    assert [point.category for point in decide(text).points] == [Category.DISPUTE]
 
 
 @pytest.mark.parametrize(

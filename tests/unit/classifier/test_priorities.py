@@ -59,6 +59,12 @@ TABLE: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
     # a suspicion without harm
     ("收到可疑短信，是不是诈骗", {}, "P2", {"suspicion_only": "-1"}),
     ("收到可疑短信，我的钱被转走了", {}, "P1", {"harm_now": "=P1"}),
+    # ... is a case of his own, however he asks about it: one step, not two
+    ("A strange call came, I hung up. What should I do?", {}, "P2", {"suspicion_only": "-1"}),
+    ("Is this phishing? The mail asks for my PIN", {}, "P2", {"suspicion_only": "-1"}),
+    ("接到陌生电话，我该怎么办？", {}, "P2", {"suspicion_only": "-1"}),
+    ("如果接到陌生电话该怎么办？", {}, "P2", {"question_only": "-1"}),
+    ("What should I do if I get a suspicious call?", {}, "P2", {"question_only": "-1"}),
     # a trifle
     ("付款失败，19元", {}, "P3", {"trifle": "-1"}),
     ("付款失败，20元", {}, "P2", {}),
