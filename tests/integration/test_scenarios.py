@@ -1,4 +1,4 @@
-"""The stories of all brands, played through the five services: what customers write, agents do, and what comes of it."""
+"""The stories of all brands, played through the five services: what customers write, agents do, and comes of it."""
 
 from __future__ import annotations
 
