@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import httpx
 
+from deploy.embedded.broker import EmbeddedBroker
 from deploy.embedded.postgres import EmbeddedPostgres
 from deploy.migrations import upgrade_all
 from deploy.processes import HOST, REPOSITORY, Program, free_port
@@ -25,6 +26,7 @@ from shared.settings import CommonSettings
 
 _READY_SECONDS: Final = 90.0
 _DATABASE: Final = "switchyard"
+_EMBEDDED_PAUSE_MS: Final = "40"  # it does not wait for records: see ADR 0002
 
 
 class Startable(Protocol):
@@ -132,6 +134,7 @@ class Stack:
             "DATABASE_URL": self.database_url,
             "HTTP_HOST": HOST,
             "HTTP_PORT": str(self.ports[service]),
+            **({"KAFKA_FETCH_PAUSE_MS": _EMBEDDED_PAUSE_MS} if isinstance(self.broker, EmbeddedBroker) else {}),
             **self._environment,
             **self._of_service.get(service, {}),
         }

@@ -8,6 +8,7 @@ what is missing is tried again, and `/readyz` says what is missing.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import random
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 _RETRY_FIRST_SECONDS: Final = 0.25
 _RETRY_MOST_SECONDS: Final = 5.0
 _LAG_EVERY_SECONDS: Final = 2.0
+_FETCH_WINDOW_SECONDS: Final = 0.005
 _BODY_MOST_BYTES: Final = 2 * 1024 * 1024
 _PING_SECONDS: Final = 3.0
 
@@ -132,6 +134,12 @@ class Service:
             asyncio.create_task(self._start_consuming(), name=f"{self.name}:consume"),
             asyncio.create_task(self._supervise("lag", self._measure_lag)),
             *(
+                asyncio.create_task(
+                    self._supervise(f"fetch {item.group}", functools.partial(self._pause_fetching, item))
+                )
+                for item in (self.subscriptions if self.settings.kafka_fetch_pause_ms else ())
+            ),
+            *(
                 asyncio.create_task(self._supervise(name, task), name=f"{self.name}:{name}")
                 for name, task in self.tasks.items()
             ),
@@ -210,6 +218,18 @@ class Service:
                 if not waiting and not subscription.busy:
                     subscription.progress_at = time.monotonic()  # nothing to do is no lack of progress
             await asyncio.sleep(_LAG_EVERY_SECONDS)
+
+    async def _pause_fetching(self, subscription: Subscription) -> None:
+        """Keep a consumer that has caught up from asking the embedded broker thousands of times a second."""
+        while True:
+            consumer = subscription.consumer()
+            if consumer and not subscription.busy and not any((await self._lag(subscription)).values()):
+                resting = consumer.assignment()
+                consumer.pause(*resting)
+                await asyncio.sleep(self.settings.kafka_fetch_pause_ms / 1000)
+                if subscription.consumer() is consumer:
+                    consumer.resume(*(resting & consumer.assignment()))
+            await asyncio.sleep(_FETCH_WINDOW_SECONDS)
 
     async def _lag(self, subscription: Subscription) -> dict[TopicPartition, int]:
         """Records written and not yet taken, per assigned partition, from what the last fetch told: no round trip."""

@@ -28,6 +28,12 @@ class CommonSettings(BaseSettings):
         description="off only for a broker that has no idempotent producer; never with Apache Kafka",
     )
 
+    kafka_fetch_pause_ms: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=0,
+        description="pause between fetches of a consumer that has caught up, for a broker that answers an empty fetch "
+        "at once instead of waiting (the embedded one); 0 with Apache Kafka",
+    )
+
     database_url: SecretStr = Field(
         default=SecretStr("postgresql://switchyard@127.0.0.1:5432/switchyard"),
         description="postgresql://user:password@host:port/database, or with ?host=/directory for a socket",

@@ -7,6 +7,7 @@ of the embedded broker; DESK_PORT fixes the desk's port.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -110,7 +111,8 @@ async def _demo(console: Console, directory: Path, broker: Broker, path: Path, l
             print(report.summary(found, time.monotonic() - begun), flush=True)
             if not once:
                 print("Ctrl-C ends it all.", file=sys.stderr)
-                await asyncio.Event().wait()
+                with contextlib.suppress(asyncio.CancelledError):  # the work is done: this is how a person ends it
+                    await asyncio.Event().wait()
     finally:
         stack.stop()
     return 0 if found.lost == found.doubled == 0 else 1
