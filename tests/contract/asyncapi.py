@@ -15,19 +15,19 @@ from shared.database import SERVICES
 DIRECTORY = Path(__file__).parents[2] / "docs" / "asyncapi"
 VERSION = "1"
 
-# The notifier does not start without receivers; a document needs their names only.
-RECEIVERS = {
+# The notifier does not start without receivers, and the desk warns of agents without tokens; a document needs neither.
+PLACEHOLDERS = {
     "NOTIFIER_GATEWAY_URL": "https://gateway.example",
     "NOTIFIER_GATEWAY_SECRET": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     "NOTIFIER_LEADS_URL": "https://leads.example",
     "NOTIFIER_LEADS_SECRET": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-    **{f"DESK_TOKEN_{name}": "A" * 32 for name in ("AGENT", "PAYMENTS_AGENT", "LEAD", "WALL")},
+    **{f"DESK_TOKEN_{name}": name.ljust(32, "_") for name in ("AGENT", "PAYMENTS_AGENT", "LEAD", "WALL")},
 }
 
 
 def document_of(service: str) -> str:
     """The document as YAML. The broker's address is that of an installation, not part of the contract."""
-    for name, value in RECEIVERS.items():
+    for name, value in PLACEHOLDERS.items():
         os.environ.setdefault(name, value)
     wired = importlib.import_module(f"services.{service}.app").build()
     generated: dict[str, Any] = (
