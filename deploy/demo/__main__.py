@@ -183,6 +183,10 @@ async def _count(stack: Stack) -> Audit:
 def _say_where(console: Console, stack: Stack, credentials: Credentials, path: Path) -> None:
     console.print(
         f"\nThe desk: [bold]{stack.url('desk')}/[/bold]  token: [bold]{credentials.lead}[/bold]\n"
+        f"Write to it yourself (uPay钱包, app chat):\n"
+        f"  INTAKE_URL={stack.url('intake')} INTAKE_KEY={credentials.channel}\n"
+        f"  then `curl` as in README, or: .venv/bin/python examples/send_kafka.py --bootstrap-servers "
+        f'{stack.broker.bootstrap_servers} --text "充值没到账"\n'
         f"Messages from {path}. The broker keeps its log in memory: nothing of this run outlives it.",
         soft_wrap=True,
     )

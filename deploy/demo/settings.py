@@ -25,6 +25,7 @@ def _token() -> str:
 class Credentials:
     """Made anew for every run: nothing secret is written into a file."""
 
+    channel: str = field(default_factory=_token)
     agent: str = field(default_factory=_token)
     lead: str = field(default_factory=_token)
     sla_timer: str = field(default_factory=_token)
@@ -38,6 +39,7 @@ def environment(credentials: Credentials, *, receiver_url: str, mail_port: int) 
         "LOG_FORMAT": "text",
         "SLA_TIMER_POLICIES_FILE": str(_HERE / "sla.yaml"),
         "SLA_TIMER_API_TOKEN": credentials.sla_timer,
+        "INTAKE_KEY_UPAY_WALLET_APP_CHAT": credentials.channel,
         "DESK_TOKEN_AGENT": credentials.agent,
         "DESK_TOKEN_LEAD": credentials.lead,
         "DESK_REQUESTS_PER_SECOND": "100",
