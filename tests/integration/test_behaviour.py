@@ -245,6 +245,7 @@ async def test_two_members_share_the_partitions_and_one_takes_over(settings: Com
             assert first.partitions
             assert second.partitions
             assert not first.partitions & second.partitions
+            await eventually(lambda: _caught_up(one, two), timeout_seconds=60)
         await eventually(lambda: _assigned(one), timeout_seconds=60)
         await publish(settings, [act(run_id, number, ticket=number) for number in range(300, 400)])
         await eventually(lambda: _has_together(400, first, second), timeout_seconds=60)
@@ -305,13 +306,18 @@ async def _paused(subscription: Subscription) -> bool:
     return bool(metrics.CONSUMER_PAUSED.labels(subscription.group)._value.get() == 1)
 
 
-async def _caught_up(subscription: Subscription) -> bool:
-    consumer = subscription.consumer()
-    if subscription.busy or not consumer or len(consumer.assignment()) < TOPIC.partitions:
-        return False
-    ends = await consumer.end_offsets(consumer.assignment())
-    behind = [place for place, end in ends.items() if end and await consumer.committed(place) != end]
-    return not behind
+async def _caught_up(*subscriptions: Subscription) -> bool:
+    """Whether these hold all partitions and have committed all there is: nobody is about to commit."""
+    held = 0
+    for subscription in subscriptions:
+        consumer = subscription.consumer()
+        if subscription.busy or not consumer:
+            return False
+        held += len(consumer.assignment())
+        ends = await consumer.end_offsets(consumer.assignment())
+        if [place for place, end in ends.items() if end and await consumer.committed(place) != end]:
+            return False
+    return held == TOPIC.partitions
 
 
 async def _assigned(*subscriptions: Subscription) -> bool:
