@@ -187,7 +187,7 @@ def _say_where(console: Console, stack: Stack, credentials: Credentials, path: P
         f"  INTAKE_URL={stack.url('intake')} INTAKE_KEY={credentials.channel}\n"
         f"  then `curl` as in README, or: .venv/bin/python examples/send_kafka.py --bootstrap-servers "
         f'{stack.broker.bootstrap_servers} --text "充值没到账"\n'
-        f"Messages from {path}. The broker keeps its log in memory: nothing of this run outlives it.",
+        f"Messages from {path}. Nothing of this run outlives it: the next one begins anew.",
         soft_wrap=True,
     )
 
