@@ -32,6 +32,7 @@ HOST: Final = "127.0.0.1"
 # nobody listens on can be connected to itself by the kernel, and then keeps the restarted server from its own port.
 _PORTS: Final = range(18_000, 30_000)
 _POLL_SECONDS: Final = 0.02
+_LEFTOVER_SECONDS: Final = 1.0
 _ports_given_out: set[int] = set()
 
 
@@ -217,6 +218,7 @@ def end_leftover(pid_file: Path, stop_signal: signal.Signals = signal.SIGTERM, t
 def end_leftovers(root: Path) -> list[Path]:
     """End every program below `root` whose owner was killed; programs of living runs are left alone.
 
+    They get a second, not time to drain: what they wait for was killed too, and their data is about to be removed.
     Returns the pid files of what was ended.
     """
     ended = []
@@ -226,7 +228,7 @@ def end_leftovers(root: Path) -> list[Path]:
         if not lock_file.exists():
             continue
         with contextlib.suppress(DirectoryInUse), claimed(lock_file):
-            if end_leftover(pid_file):
+            if end_leftover(pid_file, timeout_seconds=_LEFTOVER_SECONDS):
                 ended.append(pid_file)
     return ended
 
