@@ -27,7 +27,8 @@ class Figure:
                 "unit": self.unit,
                 "baseline": None if self.baseline is None else round(self.baseline, 3),
                 "ratio": ratio,
-            }
+            },
+            ensure_ascii=False,
         )
 
 
