@@ -5,9 +5,9 @@ claims what is due with SKIP LOCKED and fires it. Two kinds of effect, two ways 
 
 - **State** (an SLA breach, a take-back): `fire` runs in the transaction that deletes the row. Either both happen or
   neither: exactly once.
-- **The outside world** (a webhook, a mail): `lease` moves the row's due time into the future and commits, the caller
-  delivers outside any transaction, then `finish`es or `reschedule`s the row. A process that dies leaves a lease that
-  runs out: at least once.
+- **The outside world** (a webhook, a mail): the row's due time is moved into the future and committed (a lease), the
+  caller delivers outside any transaction, then deletes or moves the row. A process that dies leaves a lease that runs
+  out: at least once. Who may take how many leases is the deliverer's affair: `services/notifier/storage.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Table, Text, bindparam, text
@@ -116,40 +116,6 @@ class Deadlines:
             {"now": now, "n": limit},
         )
         return _sorted(rows)
-
-    async def lease_due(
-        self, connection: AsyncConnection, now: datetime, lease_seconds: float, limit: int = FIRE_BATCH
-    ) -> list[Deadline]:
-        """Claim what is due for `lease_seconds`, earliest first; `attempt` counts this lease."""
-        rows = await connection.execute(
-            text(
-                f"UPDATE {self.name} SET due_at = :until, attempt = attempt + 1 "  # noqa: S608
-                f"WHERE id IN (SELECT id FROM {self.name} WHERE due_at <= :now "
-                "ORDER BY due_at LIMIT :n FOR UPDATE SKIP LOCKED) "
-                "RETURNING id, kind, subject, planned_at, attempt"
-            ),
-            {"now": now, "until": now + timedelta(seconds=lease_seconds), "n": limit},
-        )
-        return _sorted(rows)
-
-    async def finish(self, connection: AsyncConnection, deadline: Deadline) -> bool:
-        """Delete a leased deadline. False when the lease had run out and another has taken it since."""
-        done = await connection.execute(
-            text(f"DELETE FROM {self.name} WHERE id = :id AND attempt = :attempt"),  # noqa: S608
-            {"id": deadline.id, "attempt": deadline.attempt},
-        )
-        return bool(done.rowcount)
-
-    async def reschedule(self, connection: AsyncConnection, deadline: Deadline, due_at: datetime) -> bool:
-        """Let a leased deadline fire again at `due_at`, its count of attempts kept. False as in `finish`."""
-        done = await connection.execute(
-            text(
-                f"UPDATE {self.name} SET due_at = :due, planned_at = :due WHERE id = :id AND attempt = :attempt"  # noqa: S608
-            ),
-            {"id": deadline.id, "attempt": deadline.attempt, "due": due_at},
-        )
-        await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": self.channel})
-        return bool(done.rowcount)
 
     async def next_due(self, connection: AsyncConnection) -> datetime | None:
         due: datetime | None = await connection.scalar(text(f"SELECT min(due_at) FROM {self.name}"))  # noqa: S608

@@ -49,8 +49,7 @@ class Receivers:
         mail.start()
         config = uvicorn.Config(self._app(), host=HOST, port=self.port, log_config=None, access_log=False)
         server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # Ctrl-C is the demo's
-        serving = asyncio.create_task(server._serve())
+        serving = asyncio.create_task(server._serve())  # not `serve`: that takes Ctrl-C for itself, which is the demo's
         try:
             while not server.started:  # noqa: ASYNC110 - uvicorn offers a flag, no event
                 await asyncio.sleep(0.01)

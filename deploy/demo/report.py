@@ -54,7 +54,8 @@ def show(
     console.print(_rejected(audit))
     console.print(
         f"Agents: {', '.join(f'{count} {what}' for what, count in agents.items()) or 'nothing to do'}. "
-        f"Notifications: {audit.delivered} delivered, {audit.failed} given up."
+        f"Notifications: {audit.delivered} delivered, {audit.failed} given up. "
+        f"Records published once more after a fault: {audit.redelivered}."
     )
     for what, details in (("lost", audit.lost_detail), ("doubled", audit.doubled_detail)):
         for detail in details[:10]:

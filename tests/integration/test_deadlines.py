@@ -160,23 +160,6 @@ async def test_when_the_effect_fails_the_deadline_stays(database: Database) -> N
     assert await on_due() == 0
 
 
-async def test_a_lease_that_ran_out_is_taken_by_another_and_the_first_is_told(database: Database) -> None:
-    deadlines = Deadlines(SCHEMA)
-    async with database.transaction() as connection:
-        await deadlines.schedule(connection, [deadline(-1)])
-        now = datetime.now(UTC)
-        (first,) = await deadlines.lease_due(connection, now, lease_seconds=30)
-        assert await deadlines.lease_due(connection, now, lease_seconds=30) == []
-        (second,) = await deadlines.lease_due(connection, now + timedelta(seconds=31), lease_seconds=30)
-        assert (first.attempt, second.attempt) == (1, 2)
-        assert not await deadlines.finish(connection, first)
-        assert await deadlines.reschedule(connection, second, now + timedelta(hours=1))
-        (third,) = await deadlines.lease_due(connection, now + timedelta(hours=2), lease_seconds=30)
-        assert third.attempt == 3
-        assert await deadlines.finish(connection, third)
-        assert await deadlines.next_due(connection) is None
-
-
 class RecordingPublisher:
     def __init__(self) -> None:
         self.broken = False

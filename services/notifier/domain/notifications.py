@@ -50,9 +50,6 @@ class Kind(StrEnum):
     DIGEST = "digest"
 
 
-LEAD_KINDS: Final = (Kind.WARNING, Kind.BREACH)
-
-
 @dataclass(frozen=True, slots=True)
 class Contact:
     """How the customer of a ticket is reached, as of message number `sequence`; `language` is none until classified."""
