@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from shared.events import REGISTRY, Event, derive_id
+from shared.events import EARLIER, REGISTRY, Event, derive_id
 from shared.events.dead_letters import DeadLetterReason
 
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -127,13 +127,13 @@ def _text(value: bytes | None) -> str | None:
 
 
 def decode(record: Record, carries: Sequence[type[Event]]) -> Received[Any]:
-    """The event in a record of a topic that carries these types. Raises InvalidRecord."""
+    """The event in a record of a topic that carries these types, or an earlier version of one. Raises InvalidRecord."""
     headers = dict(record.headers)
     model = _model_of(_text(headers.get("ce_type")), carries, record.topic)
     if not record.value:
         raise InvalidRecord(DeadLetterReason.MALFORMED, "the record has no body; send the event as a JSON object")
     try:
-        event = model.model_validate_json(record.value)
+        event = model.model_validate_json(record.value).upgraded()
     except ValidationError as error:
         # pydantic reports JSON that does not parse under this one type
         malformed = any(item["type"] == "json_invalid" for item in error.errors(include_input=False, include_url=False))
@@ -150,9 +150,10 @@ def decode(record: Record, carries: Sequence[type[Event]]) -> Received[Any]:
 def _model_of(named: str | None, carries: Sequence[type[Event]], topic: str) -> type[Event]:
     if named is None and len(carries) == 1:
         return carries[0]
-    for model in carries:
-        if named == model.TYPE:
-            return model
+    for current in carries:
+        for model in (current, *EARLIER.get(current, ())):
+            if named == model.TYPE:
+                return model
     expected = " or ".join(model.TYPE for model in carries)
     if named is None:
         raise InvalidRecord(

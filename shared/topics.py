@@ -14,6 +14,7 @@ from shared.events import (
     Event,
     NotificationOutcome,
     PeakEvent,
+    PolicyChanged,
     SlaEvent,
     TicketActivity,
     TicketLeft,
@@ -68,9 +69,9 @@ TICKETS_ACTIVITY: Final = Topic(
 )
 SLA_EVENTS: Final = Topic(
     name="sla.events",
-    says="the life of a clock: started, warned, breached, met, paused, resumed",
+    says="the life of a clock: started, warned, breached, escalated, met, paused, resumed; a change of the policies",
     key="ticket id",
-    carries=(SlaEvent,),
+    carries=(SlaEvent, PolicyChanged),
     producers=("sla_timer",),
     consumers=("notifier", "desk"),
     retention=timedelta(days=30),

@@ -9,8 +9,9 @@ from shared.events.activity import ActivityKind, ReleaseReason, TicketActivity
 from shared.events.base import Event, derive_id
 from shared.events.channel import Attachment, ChannelMessage, Customer
 from shared.events.dead_letters import DeadLetter, DeadLetterReason
+from shared.events.earlier import EARLIER
 from shared.events.notifications import NotificationKind, NotificationOutcome, NotificationStatus, Output
-from shared.events.peaks import PeakEvent, PeakKind
+from shared.events.peaks import PeakCause, PeakEvent, PeakKind
 from shared.events.queues import (
     Alternative,
     DecisionTrace,
@@ -21,25 +22,26 @@ from shared.events.queues import (
     TicketRouted,
     TraceStep,
 )
-from shared.events.sla import SlaEvent, SlaKind, Target
+from shared.events.sla import EscalationLevel, PolicyChanged, SlaEvent, SlaKind, Target
 from shared.events.tickets import Disposition, Redaction, TicketMessage
 
-REGISTRY: dict[str, type[Event]] = {
-    model.TYPE: model
-    for model in (
-        ChannelMessage,
-        TicketMessage,
-        TicketRouted,
-        TicketLeft,
-        TicketActivity,
-        SlaEvent,
-        PeakEvent,
-        NotificationOutcome,
-        DeadLetter,
-    )
-}
+_MODELS: tuple[type[Event], ...] = (
+    ChannelMessage,
+    TicketMessage,
+    TicketRouted,
+    TicketLeft,
+    TicketActivity,
+    SlaEvent,
+    PolicyChanged,
+    PeakEvent,
+    NotificationOutcome,
+    DeadLetter,
+    *(model for models in EARLIER.values() for model in models),
+)
+REGISTRY: dict[str, type[Event]] = {model.TYPE: model for model in _MODELS}
 
 __all__ = [
+    "EARLIER",
     "REGISTRY",
     "ActivityKind",
     "Alternative",
@@ -50,15 +52,18 @@ __all__ = [
     "DeadLetterReason",
     "DecisionTrace",
     "Disposition",
+    "EscalationLevel",
     "Event",
     "Facts",
     "NotificationKind",
     "NotificationOutcome",
     "NotificationStatus",
     "Output",
+    "PeakCause",
     "PeakEvent",
     "PeakKind",
     "Point",
+    "PolicyChanged",
     "Reason",
     "Redaction",
     "ReleaseReason",

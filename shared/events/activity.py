@@ -23,6 +23,7 @@ class ActivityKind(StrEnum):
     REOPENED = "reopened"
     CORRECTED = "corrected"
     RATED = "rated"
+    MERGED = "merged"  # into another ticket, which goes on for both
 
 
 class ReleaseReason(StrEnum):
@@ -37,7 +38,7 @@ class TicketActivity(Event):
     same act again has no further effect.
     """
 
-    TYPE: ClassVar[str] = "switchyard.ticket.activity.v1"
+    TYPE: ClassVar[str] = "switchyard.ticket.activity.v2"
 
     ticket_id: uuid.UUID
     activity_id: Identifier
@@ -52,6 +53,8 @@ class TicketActivity(Event):
     priority: Priority | None = Field(default=None, description="corrected: how urgent it is")
     rating: Annotated[int, Field(ge=1, le=5)] | None = Field(default=None, description="rated: 1 (bad) to 5 (good)")
     release_reason: ReleaseReason | None = None
+    merged_into: uuid.UUID | None = Field(default=None, description="merged: the ticket that goes on for both")
+    agent_group: Identifier | None = Field(default=None, description="the team that the agent works in")
     brand: BrandCode | None = None
 
     @model_validator(mode="after")
@@ -62,6 +65,8 @@ class TicketActivity(Event):
             raise ValueError("a correction needs `queue`, `category` or `priority`")
         if self.kind is ActivityKind.RATED and self.rating is None:
             raise ValueError("a rating needs `rating`, 1 to 5")
+        if self.kind is ActivityKind.MERGED and self.merged_into in (None, self.ticket_id):
+            raise ValueError("a merge needs `merged_into`, the id of another ticket")
         return self
 
     @property

@@ -69,5 +69,9 @@ class Event(Contract):
         """When it happened (not when it was published)."""
         raise TypeError(f"{type(self).__name__} must name its time")
 
+    def upgraded(self) -> Event:
+        """The same in the current version of its type: what a consumer is given, whatever version was written."""
+        return self
+
 
 __all__ = ["NAMESPACE", "AwareDatetime", "BrandCode", "Contract", "Event", "Identifier", "derive_id"]
