@@ -42,7 +42,9 @@ def build(settings: Settings | None = None) -> Service:
         [topics.TICKETS_ACTIVITY], handlers.on_activity, description="passes agents' replies on to customers"
     )
     service.subscribe(
-        [topics.SLA_EVENTS], handlers.on_sla_events, description="reminds leads of what is or will be late"
+        [topics.SLA_EVENTS],
+        handlers.on_sla_events,
+        description="reminds leads of what is or will be late, calls heads and those on call when it stays so",
     )
     service.announce(topics.NOTIFICATIONS_OUTCOMES)
 

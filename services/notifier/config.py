@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import model_validator
 
-from services.notifier.domain.outputs import Outputs
+from services.notifier.domain.outputs import Fault, Outputs, refused
 from services.notifier.domain.texts import TextBook, Texts
 from shared.yaml_files import load_yaml
 
@@ -35,20 +35,20 @@ def load_outputs(path: Path, environment: Mapping[str, str]) -> Outputs:
         @classmethod
         def _fill_references(cls, content: Any) -> Any:
             if missing := list(_missing(content, environment, ())):
-                raise ValueError("; ".join(missing))
+                raise refused(missing)
             return _filled(content, environment)
 
     return load_yaml(path, Referring)
 
 
-def _missing(value: Any, environment: Mapping[str, str], field: tuple[str, ...]) -> Iterator[str]:
+def _missing(value: Any, environment: Mapping[str, str], field: tuple[str | int, ...]) -> Iterator[Fault]:
     if isinstance(value, dict | list):
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _missing(item, environment, (*field, str(name)))
+            yield from _missing(item, environment, (*field, name))
     elif isinstance(value, str):
         for name, otherwise in ((found[1], found[2]) for found in _REFERENCE.finditer(value)):
             if otherwise is None and not environment.get(name):
-                yield f"{'.'.join(field)}: set the environment variable {name}"
+                yield field, f"set the environment variable {name}"
 
 
 def _filled(value: Any, environment: Mapping[str, str]) -> Any:

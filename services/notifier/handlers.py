@@ -15,13 +15,15 @@ from services.notifier.domain.notifications import (
     Notification,
     acknowledgement,
     addressed,
+    bypasses_limits,
     contact_of,
     digest_due_at,
     digest_of,
     held_back,
     latest_contacts,
-    lead_notifications,
+    reminders_of,
     reply,
+    uncallable,
     window_start,
 )
 from services.notifier.domain.outputs import Outputs
@@ -31,11 +33,13 @@ from services.notifier.storage import Result, State, Window
 from shared import metrics, topics
 from shared.cloudevents import Outgoing, Received
 from shared.database import Database
+from shared.delivery import Refusal
 from shared.events import (
     NotificationKind,
     NotificationOutcome,
     NotificationStatus,
     Output,
+    PolicyChanged,
     SlaEvent,
     TicketActivity,
     TicketLeft,
@@ -100,19 +104,24 @@ class Handlers:
             added |= await storage.add_notifications(connection, waiting, State.WAITING_CONTACT)
         self._count_duplicates("tickets.activity", len(replies) - len(added))
 
-    async def on_sla_events(self, batch: Sequence[Received[SlaEvent]]) -> None:
-        """Remind leads of what is or will be late; what goes beyond a lead's limit is folded into a digest."""
+    async def on_sla_events(self, batch: Sequence[Received[SlaEvent | PolicyChanged]]) -> list[Refusal]:
+        """Tell leads of what is or will be late, and call whom an escalation calls. A change of the policies is told to
+        nobody.
+        """
+        alarms = [(item, item.event) for item in batch if isinstance(item.event, SlaEvent)]
+        refusals = [Refusal(received, why_not) for received, event in alarms if (why_not := uncallable(event))]
         made = [
             notification
-            for received in batch
-            for notification in lead_notifications(received.event, self._texts, self._outputs, received.traceparent)
+            for received, event in alarms
+            for notification in reminders_of(event, self._texts, self._outputs, received.traceparent)
         ]
         if not made:
-            return
+            return refusals
         async with self._database.transaction() as connection:
             added = await storage.add_notifications(connection, made)
             await self._remind(connection, _those(made, added))
         self._count_duplicates("sla.events", len(made) - len(added))
+        return refusals
 
     async def _remember(self, connection: AsyncConnection, events: Sequence[TicketMessage | TicketRouted]) -> None:
         contacts = latest_contacts(events)
@@ -167,7 +176,10 @@ class Handlers:
             await self._outbox.add(connection, outcomes)
 
     async def _remind(self, connection: AsyncConnection, fresh: Sequence[Notification]) -> None:
-        """Schedule new reminders: at once within the limit of each recipient's window, with its digest beyond."""
+        """Schedule new reminders: at once within the limit of each recipient's window, with its digest beyond.
+
+        Calls of those on call go out at once and use nothing of the limit.
+        """
         if not fresh:
             return
         now = datetime.now(UTC)
@@ -175,10 +187,11 @@ class Handlers:
         start = window_start(now, window_seconds)
         limit = self._settings.notifier_reminders_per_window
         windows: dict[Window, list[Notification]] = defaultdict(list)
-        for item in sorted(fresh, key=lambda item: item.caused_at):
+        at_once = [item for item in fresh if bypasses_limits(item)]
+        limited = [item for item in fresh if not bypasses_limits(item)]
+        for item in sorted(limited, key=lambda item: item.caused_at):
             windows[f"reminder/{_recipient(item)}", start].append(item)
         used = await storage.use_allowances(connection, {window: len(group) for window, group in windows.items()})
-        at_once: list[Notification] = []
         beyond: list[tuple[Notification, Notification]] = []  # reminder, its digest
         for window, group in windows.items():
             room = max(0, limit - (used[window] - len(group)))

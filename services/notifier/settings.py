@@ -27,7 +27,7 @@ class Settings(CommonSettings):
 
     notifier_config_file: Path = Field(
         default=_REPOSITORY / "deploy" / "config" / "notifications.yaml",
-        description="brands, endpoints and leads; its ${NAME} references are read from the environment",
+        description="brands, endpoints and people; its ${NAME} references are read from the environment",
     )
     notifier_retry_delays_seconds: Annotated[
         tuple[Annotated[float, Field(ge=0)], ...], NoDecode, BeforeValidator(_from_list), Field(min_length=1)
@@ -43,7 +43,9 @@ class Settings(CommonSettings):
         description="to one customer of one brand and channel; more are held back (two machines answering each other)",
     )
     notifier_reminders_per_window: Annotated[int, Field(ge=1)] = Field(
-        default=10, description="reminders to one lead within a window; what goes beyond is folded into one digest"
+        default=10,
+        description="reminders to one person within a window, calls of those on call not counted; what goes beyond is "
+        "folded into one digest",
     )
     notifier_reminder_window_seconds: Annotated[int, Field(ge=1, le=86400)] = 300
     notifier_deliveries_per_endpoint: Annotated[int, Field(ge=1, le=200)] = Field(

@@ -13,14 +13,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import policy
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiokafka import AIOKafkaConsumer
+from aiokafka.partitioner import murmur2
 from aiosmtpd.controller import Controller
 from sqlalchemy import text
 from standardwebhooks import Webhook
 
+from deploy.audit import read_all
 from deploy.processes import free_port
 from services.notifier import storage
 from services.notifier.app import build
@@ -29,17 +33,21 @@ from services.notifier.domain.texts import reference_of
 from services.notifier.settings import Settings
 from shared import topics
 from shared.broker import Publisher, build_broker
-from shared.cloudevents import Outgoing, trace_of
+from shared.cloudevents import Outgoing, decode, trace_of
 from shared.database import Database
 from shared.events import (
     ActivityKind,
     Customer,
+    DeadLetter,
     DecisionTrace,
     Disposition,
+    EscalationLevel,
     Event,
+    NotificationKind,
     NotificationOutcome,
     NotificationStatus,
     Point,
+    PolicyChanged,
     SlaEvent,
     SlaKind,
     Target,
@@ -56,6 +64,7 @@ GATEWAY_SECRET = "whsec_" + "Z2F0ZXdheS1zZWNyZXQtZm9yLXRlc3Rz"
 PREVIOUS_SECRET = "whsec_" + "cHJldmlvdXMtc2VjcmV0LWZvci10ZXN0cw=="
 LEADS_SECRET = "whsec_" + "bGVhZHMtc2VjcmV0LWZvci10aGUtdGVzdHM="
 LEAD_MAIL = "security.lead@leads.example"
+ON_CALL_MAIL = "on.call@leads.example"
 
 
 @dataclass(frozen=True)
@@ -186,8 +195,18 @@ class World:
             return list(found)
 
 
+def _outputs_file(directory: Path) -> Path:
+    """The committed outputs, save that brand tp_wallet has no heads and nobody on call."""
+    content = yaml.safe_load(Settings().notifier_config_file.read_text(encoding="utf-8"))
+    for section in ("heads", "on_call"):
+        del content["brands"]["tp_wallet"][section]
+    path = directory / "notifications.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return path
+
+
 @pytest.fixture(scope="module")
-async def world(kafka: Kafka, database: str) -> AsyncIterator[World]:
+async def world(kafka: Kafka, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     receiver, mailbox = Receiver(), Mailbox()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(receiver.listening())
@@ -200,12 +219,14 @@ async def world(kafka: Kafka, database: str) -> AsyncIterator[World]:
             "NOTIFIER_LEADS_URL": f"http://127.0.0.1:{receiver.port}/leads",
             "NOTIFIER_LEADS_SECRET": LEADS_SECRET,
             "NOTIFIER_SECURITY_LEAD_MAIL": LEAD_MAIL,
+            "NOTIFIER_ON_CALL_MAIL": ON_CALL_MAIL,
         }.items():
             environment.setenv(name, value)
         settings = Settings(
             kafka_bootstrap_servers=kafka.bootstrap_servers,
             kafka_idempotence=kafka.is_real,
             database_url=database,
+            notifier_config_file=_outputs_file(tmp_path_factory.mktemp("notifier")),
             notifier_retry_delays_seconds=(0.0, 0.1, 0.2),
             notifier_retry_jitter_share=0.0,
             notifier_delivery_timeout_seconds=2.0,
@@ -326,6 +347,23 @@ def sla_event(kind: SlaKind = SlaKind.BREACHED, **changes: Any) -> SlaEvent:
         "at": due,
     }
     return SlaEvent(**(fields | changes))
+
+
+def escalation_event(level: EscalationLevel, **changes: Any) -> SlaEvent:
+    """Of a promise of 15 minutes, 2 hours of business time after it began."""
+    fields: dict[str, Any] = {"step": 4, "escalation": level, "business_seconds": 7200}
+    return sla_event(SlaKind.ESCALATED, **(fields | changes))
+
+
+def ticket_beside(key: str, partitions: int) -> uuid.UUID:
+    """A new ticket's id whose records stand on the same partition as those of `key`."""
+
+    def partition_of(key: str) -> int:  # as Kafka's own clients place a key
+        return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+    while partition_of(str(ticket_id := uuid.uuid4())) != partition_of(key):
+        pass
+    return ticket_id
 
 
 def verified(call: Call, secret: str) -> Any:
@@ -492,7 +530,7 @@ async def test_a_breach_reaches_the_lead_by_webhook_and_mail(world: World) -> No
     await world.eventually_said(breach.ticket_id, DELIVERED, DELIVERED)
     (call,) = world.receiver.about(breach.ticket_id)
     data = verified(call, LEADS_SECRET)["data"]
-    assert (call.path, call.payload["type"], data["lead"]) == ("/leads", "notification.breach", "security_lead")
+    assert (call.path, call.payload["type"], data["person"]) == ("/leads", "notification.breach", "security_lead")
     assert (data["queue"], data["priority"], data["target"]) == ("security", "P1", "first_response")
     (mail,) = [mail for mail in world.mailbox.to(LEAD_MAIL) if reference_of(breach.ticket_id) in mail["Subject"]]
     assert "2026-11-23 14:30:00 CST" in mail.get_content()  # 06:30 UTC, told in the lead's zone
@@ -516,6 +554,84 @@ async def test_many_warnings_are_folded_into_few_messages(world: World) -> None:
     # 5 alone and one digest per window; the batch may have met the end of one or two windows.
     assert 1 <= len(digests) <= 3
     assert len(alone) <= 15
+
+
+async def test_an_escalation_reaches_the_head_and_those_on_call_once(world: World) -> None:
+    head = escalation_event(EscalationLevel.HEAD)
+    on_call = escalation_event(EscalationLevel.ON_CALL, ticket_id=head.ticket_id, clock_id=head.clock_id, step=5)
+    last = sla_event(ticket_id=head.ticket_id, step=6)  # the same partition: when it is told, all before was handled
+    await world.publish(topics.SLA_EVENTS.name, head, on_call, head, on_call, last)
+    # The head by webhook, who is on call by webhook and mail, the lead of the last one by webhook.
+    await world.eventually_said(head.ticket_id, DELIVERED, DELIVERED, DELIVERED, DELIVERED)
+    assert len(await world.rows(head.ticket_id)) == 4
+    calls = {verified(call, LEADS_SECRET)["data"]["person"]: call for call in world.receiver.about(head.ticket_id)}
+    assert len(world.receiver.about(head.ticket_id)) == len(calls) == 3
+    for person, level in (("service_head", "head"), ("on_call_rota", "on_call")):
+        assert calls[person].payload["type"] == "notification.breach"
+        data = calls[person].payload["data"]
+        assert (data["escalation"], data["business_seconds"], data["late_by_seconds"]) == (level, 7200, 6300)
+        assert "按工作时间已超时 1 小时 45 分钟" in data["text"]
+    (mail,) = [mail for mail in world.mailbox.to(ON_CALL_MAIL) if reference_of(head.ticket_id) in mail["Subject"]]
+    assert mail["Subject"].startswith("紧急，呼叫值班人员：UPay")
+    assert {outcome.kind for outcome in world.outcomes_of(head.ticket_id)} == {NotificationKind.BREACH}
+
+
+@pytest.mark.parametrize("level", [EscalationLevel.HEAD, EscalationLevel.ON_CALL])
+async def test_without_heads_and_nobody_on_call_the_lead_is_called(world: World, level: EscalationLevel) -> None:
+    event = escalation_event(level, brand="tp_wallet", queue=Queue.REFUNDS)
+    await world.publish(topics.SLA_EVENTS.name, event)
+    await world.eventually_said(event.ticket_id, DELIVERED)
+    (call,) = world.receiver.about(event.ticket_id)
+    data = verified(call, LEADS_SECRET)["data"]
+    assert (data["person"], data["escalation"]) == ("money_lead", level)
+    assert "因此改为通知您" in data["text"]
+
+
+async def test_those_on_call_are_called_each_time_and_heads_within_their_limit(world: World) -> None:
+    def escalations(level: EscalationLevel) -> list[SlaEvent]:
+        return [escalation_event(level, brand="u_wallet", queue=Queue.CREDIT) for _ in range(30)]
+
+    to_head, to_on_call = escalations(EscalationLevel.HEAD), escalations(EscalationLevel.ON_CALL)
+    await world.publish(topics.SLA_EVENTS.name, *to_head, *to_on_call)
+
+    async def all_told() -> bool:
+        said = [await world.statuses(event.ticket_id) for event in to_head]
+        assert said == [[DELIVERED]] * 30
+        said = [await world.statuses(event.ticket_id) for event in to_on_call]
+        assert said == [[DELIVERED, DELIVERED]] * 30
+        return True
+
+    await eventually(all_told)
+    for event in to_on_call:
+        assert [row.digest_id for row in await world.rows(event.ticket_id)] == [None, None]
+        assert [call.payload["type"] for call in world.receiver.about(event.ticket_id)] == ["notification.breach"]
+    # 5 alone in each window; the batch may have met the end of one or two windows.
+    folded = [row for event in to_head for row in await world.rows(event.ticket_id) if row.digest_id is not None]
+    assert len(folded) >= 15
+    async with world.database.transaction() as connection:
+        scopes = set((await connection.execute(text("SELECT scope FROM notifier.allowances"))).scalars())
+    assert "reminder/leads/service_head" in scopes
+    assert not scopes & {"reminder/leads/on_call_rota", f"reminder/mail/{ON_CALL_MAIL}"}
+
+
+async def test_a_change_of_policies_is_passed_over_and_a_call_of_nobody_refused(world: World) -> None:
+    change = PolicyChanged(policy_version=uuid.uuid4().hex, previous_version="before", at=datetime.now(UTC))
+    ticket_id = ticket_beside(change.key, topics.SLA_EVENTS.partitions)
+    nobody = escalation_event(EscalationLevel.HEAD, ticket_id=ticket_id, escalation=None)
+    breach = sla_event(ticket_id=ticket_id, step=5)
+    await world.publish(topics.SLA_EVENTS.name, change, nobody, breach)
+    await world.eventually_said(ticket_id, DELIVERED)
+    assert len(await world.rows(ticket_id)) == 1
+    ours = (str(ticket_id), change.policy_version)
+
+    async def refused() -> list[DeadLetter]:
+        records = (await read_all(world.settings, [topics.DEAD_LETTERS.name]))[topics.DEAD_LETTERS.name]
+        letters: list[DeadLetter] = [decode(record, (DeadLetter,)).event for record in records]
+        return [letter for letter in letters if any(name in letter.value for name in ours)]
+
+    (letter,) = await eventually(refused)
+    assert letter.record_key == str(ticket_id)
+    assert letter.detail == "escalation: missing in an event of kind escalated; say lead, head or on_call"
 
 
 # --- failures --------------------------------------------------------------------------------------------------------

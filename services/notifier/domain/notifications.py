@@ -13,15 +13,18 @@ from zoneinfo import ZoneInfo
 
 from services.notifier.domain.outputs import (
     Outputs,
+    Person,
     Route,
     customer_route,
+    escalation_routes,
     is_automatic_sender,
     lead_routes,
 )
-from services.notifier.domain.texts import Texts, acknowledgement_text, reference_of
+from services.notifier.domain.texts import Texts, acknowledgement_text, duration_text, reference_of
 from shared.events import (
     ActivityKind,
     Disposition,
+    EscalationLevel,
     NotificationKind,
     Output,
     SlaEvent,
@@ -36,12 +39,15 @@ from shared.taxonomy import QUEUE_NAMES, Category, Channel, Language, Queue
 DIGEST_LINES_MOST: Final = 100
 """Reminders spelled out in one digest; the rest are counted. All of them are in the desk."""
 
+LEFT_HOLDS_MS: Final = 60_000
+"""A warning that fired later than this, as after a stop, tells the due time and no longer how much is left."""
+
 Data = Mapping[str, Any]
 """What a webhook carries beside the text: JSON values only."""
 
 
 class Kind(StrEnum):
-    """`NotificationKind`, and the digest that several reminders to one lead are folded into."""
+    """`NotificationKind`, and the digest that several reminders to one person are folded into."""
 
     ACKNOWLEDGEMENT = NotificationKind.ACKNOWLEDGEMENT.value
     REPLY = NotificationKind.REPLY.value
@@ -230,25 +236,33 @@ def _customer_data(contact: Contact) -> dict[str, Any]:
     }
 
 
-def lead_notifications(event: SlaEvent, texts: Texts, outputs: Outputs, traceparent: str) -> list[Notification]:
-    """One notification per way to each lead of the queue, for warnings and breaches; none for other events."""
-    kinds = {SlaKind.WARNING: Kind.WARNING, SlaKind.BREACHED: Kind.BREACH}
-    kind = kinds.get(event.kind)
-    if kind is None:
+_REMINDERS: Final = {SlaKind.WARNING: Kind.WARNING, SlaKind.BREACHED: Kind.BREACH, SlaKind.ESCALATED: Kind.BREACH}
+"""An escalation is told as a breach: `NotificationOutcome` knows no other kind. Its level stands in text and data."""
+
+
+def uncallable(event: SlaEvent) -> str | None:
+    """Why an escalation cannot be told to anybody, or none."""
+    if event.kind is SlaKind.ESCALATED and event.escalation is None:
+        return f"escalation: missing in an event of kind {event.kind}; say lead, head or on_call"
+    return None
+
+
+def reminders_of(event: SlaEvent, texts: Texts, outputs: Outputs, traceparent: str) -> list[Notification]:
+    """One notification per way to each lead of the queue, for warnings and breaches, or to each of those whom an
+    escalation calls. None for other events, nor for what is `uncallable`.
+    """
+    kind = _REMINDERS.get(event.kind)
+    if kind is None or uncallable(event):
         return []
+    level = event.escalation if event.kind is SlaKind.ESCALATED else None
+    called: EscalationLevel | None = None
+    if level is None:
+        ways = lead_routes(outputs, brand=event.brand, queue=event.queue)
+    else:
+        called, ways = escalation_routes(outputs, brand=event.brand, queue=event.queue, level=level)
     made = []
-    for lead, route in lead_routes(outputs, brand=event.brand, queue=event.queue):
-        (book,) = texts.of(lead.language)
-        names = 0 if lead.language is Language.ZH else 1
-        fields = {
-            "brand": outputs.brand(event.brand).name.by_language[lead.language],
-            "queue": QUEUE_NAMES[event.queue][names] if event.queue else book.lead.no_queue,
-            "priority": event.priority.value if event.priority else "-",
-            "reference": reference_of(event.ticket_id),
-            "target": book.targets[event.target],
-            "due": (event.due_at or event.at).astimezone(ZoneInfo(lead.timezone)).strftime("%Y-%m-%d %H:%M:%S %Z"),
-        }
-        warning = kind is Kind.WARNING
+    for person, route in ways:
+        subject, text = _reminder_words(event, person, texts, outputs, level=level, called=called)
         made.append(
             Notification(
                 notification_id=derive_id("notification", kind, event.event_id, route.output, route.recipient),
@@ -256,23 +270,85 @@ def lead_notifications(event: SlaEvent, texts: Texts, outputs: Outputs, tracepar
                 ticket_id=event.ticket_id,
                 brand=event.brand,
                 route=route,
-                language=lead.language,
-                subject=(book.lead.warning_subject if warning else book.lead.breach_subject).format(**fields),
-                text=(book.lead.warning if warning else book.lead.breach).format(**fields),
+                language=person.language,
+                subject=subject,
+                text=text,
                 data={
-                    "lead": route.recipient,
+                    "person": route.recipient,
                     "channel": event.channel.value,
                     "queue": event.queue and event.queue.value,
                     "priority": event.priority and event.priority.value,
                     "target": event.target.value,
                     "due_at": (event.due_at or event.at).isoformat(),
                     "fired_at": event.fired_at and event.fired_at.isoformat(),
+                    **_alarm_data(event, level),
                 },
                 caused_at=event.at,
                 traceparent=traceparent,
             )
         )
     return made
+
+
+def _alarm_data(event: SlaEvent, level: EscalationLevel | None) -> dict[str, Any]:
+    """What only an escalation, or only a warning by time left, carries. Lengths are business time."""
+    if level is not None:
+        return {
+            "escalation": level.value,
+            "business_seconds": event.business_seconds,
+            "late_by_seconds": _late_by_seconds(event),
+        }
+    if event.kind is SlaKind.WARNING and event.warning_before_seconds is not None:
+        return {"left_seconds": event.warning_before_seconds}
+    return {}
+
+
+def _late_by_seconds(event: SlaEvent) -> int | None:
+    """Business time since the due time; none where the event does not say how much was used."""
+    return None if event.business_seconds is None else max(0, event.business_seconds - event.target_seconds)
+
+
+def _reminder_words(
+    event: SlaEvent,
+    person: Person,
+    texts: Texts,
+    outputs: Outputs,
+    *,
+    level: EscalationLevel | None,
+    called: EscalationLevel | None,
+) -> tuple[str, str]:
+    """Subject and text as `person` reads them. `level`: whom the escalation is for; `called`: whom it reaches."""
+    (book,) = texts.of(person.language)
+    said = book.reminders
+    names = 0 if person.language is Language.ZH else 1
+    fields = {
+        "brand": outputs.brand(event.brand).name.by_language[person.language],
+        "queue": QUEUE_NAMES[event.queue][names] if event.queue else said.no_queue,
+        "priority": event.priority.value if event.priority else "-",
+        "reference": reference_of(event.ticket_id),
+        "target": book.targets[event.target],
+        "due": (event.due_at or event.at).astimezone(ZoneInfo(person.timezone)).strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+    if level is not None:
+        step = book.escalations[level]
+        sentences = [step.text.format(**fields)]
+        late_by_seconds = _late_by_seconds(event)
+        if late_by_seconds is not None:
+            sentences.append(said.late.format(late=duration_text(book.units, late_by_seconds)))
+        if called is not level:
+            sentences.append(said.stand_in.format(level=step.name))
+        return step.subject.format(**fields), "\n".join(sentences)
+    if event.kind is SlaKind.BREACHED:
+        return said.breach_subject.format(**fields), said.breach.format(**fields)
+    if event.warning_before_seconds is None or (event.lateness_ms or 0) > LEFT_HOLDS_MS:
+        return said.warning_subject.format(**fields), said.warning.format(**fields)
+    fields["left"] = duration_text(book.units, event.warning_before_seconds)
+    return said.warning_left_subject.format(**fields), said.warning_left.format(**fields)
+
+
+def bypasses_limits(reminder: Notification) -> bool:
+    """Whether it goes out at once however many came before: who is on call is woken, or nobody is."""
+    return reminder.data.get("escalation") == EscalationLevel.ON_CALL
 
 
 def window_start(at: datetime, window_seconds: int) -> datetime:
@@ -302,8 +378,18 @@ def digest_of(reminder: Notification, start: datetime) -> Notification:
 
 
 def written_digest(digest: Notification, reminders: Sequence[Notification], texts: Texts) -> Notification:
-    """The digest with its text: the reminders' subjects in the order of what caused them, breaches before warnings."""
-    ordered = sorted(reminders, key=lambda item: (item.kind is Kind.WARNING, item.caused_at, item.notification_id))
+    """The digest with its text: the reminders' subjects, escalations first, then breaches, then warnings; each in the
+    order of what caused them.
+    """
+    ordered = sorted(
+        reminders,
+        key=lambda item: (
+            item.kind is Kind.WARNING,
+            "escalation" not in item.data,
+            item.caused_at,
+            item.notification_id,
+        ),
+    )
     (book,) = texts.of(digest.language)
     count = len(ordered)
     lines = [f"- {item.subject}" for item in ordered[:DIGEST_LINES_MOST]]
@@ -311,8 +397,8 @@ def written_digest(digest: Notification, reminders: Sequence[Notification], text
         lines.append(f"… +{count - DIGEST_LINES_MOST}")
     return replace(
         digest,
-        subject=book.lead.digest_subject.format(count=count),
-        text="\n".join((book.lead.digest.format(count=count), *lines)),
+        subject=book.reminders.digest_subject.format(count=count),
+        text="\n".join((book.reminders.digest.format(count=count), *lines)),
         data={
             "count": count,
             "reminders": [

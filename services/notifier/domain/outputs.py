@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from shared.events import Output
+from shared.events import EscalationLevel, Output
 from shared.taxonomy import Channel, Language, Queue
 
 DEFAULT: Final = "default"
@@ -74,6 +75,18 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 Secret = Annotated[SecretStr, AfterValidator(_signing_key)]
 
+Fault = tuple[tuple[str | int, ...], str]
+"""The way to a field from the top of the file, and what is wrong with it."""
+
+
+def refused(faults: Sequence[Fault]) -> ValidationError:
+    """To be raised by a validator of the whole file: each fault is told at its own field, and so with its own line."""
+    details: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("refused", "{why}", {"why": why}), "loc": field, "input": None}
+        for field, why in faults
+    ]
+    return ValidationError.from_exception_data("notifications.yaml", details, hide_input=True)
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -86,8 +99,8 @@ class Endpoint(_Part):
     secrets: Annotated[tuple[Secret, ...], Field(min_length=1, max_length=4)]
 
 
-class Lead(_Part):
-    """A lead, or a room of leads: told by webhook, by mail, or both."""
+class Person(_Part):
+    """Who may be told of promises that are late, or a room of such people: by webhook, by mail, or both."""
 
     endpoint: Name | None = None
     mail: tuple[MailAddress, ...] = ()
@@ -110,20 +123,33 @@ class BrandName(_Part):
         return {Language.ZH: self.zh, Language.EN: self.en}
 
 
+PeopleByQueue = Mapping[Queue | Literal["default"], tuple[Name, ...]]
+
+
 class Brand(_Part):
-    """`gateways` and `leads` are looked up by channel and queue; what they do not name goes to their `default`."""
+    """`gateways` are looked up by channel, people by queue; what they do not name goes to their `default`."""
 
     name: BrandName
     mail_from: MailAddress
     gateways: Mapping[Channel | Literal["default"], Name]
-    leads: Mapping[Queue | Literal["default"], tuple[Name, ...]]
+    leads: PeopleByQueue
+    heads: PeopleByQueue = Field(default_factory=dict)
+    on_call: PeopleByQueue = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_defaults(self) -> Self:
-        for field in ("gateways", "leads"):
-            if DEFAULT not in getattr(self, field):
+        for field in ("gateways", "leads", "heads", "on_call"):
+            if field in self.model_fields_set and DEFAULT not in getattr(self, field):
                 raise ValueError(f"`{field}` needs a `default`")
         return self
+
+    @property
+    def people(self) -> Mapping[EscalationLevel, PeopleByQueue]:
+        return {
+            EscalationLevel.LEAD: self.leads,
+            EscalationLevel.HEAD: self.heads,
+            EscalationLevel.ON_CALL: self.on_call,
+        }
 
 
 class Outputs(_Part):
@@ -131,34 +157,38 @@ class Outputs(_Part):
 
     mail_channels: frozenset[Channel]
     endpoints: Mapping[Name, Endpoint]
-    leads: Mapping[Name, Lead]
+    people: Mapping[Name, Person]
     brands: Mapping[Name, Brand]
 
     @model_validator(mode="after")
     def _refers_to_what_is_there(self) -> Self:
         if DEFAULT not in self.brands:
             raise ValueError("`brands` needs a `default` for brands that are not named")
+        faults: list[Fault] = []
         if MAIL_ENDPOINT in self.endpoints:
-            raise ValueError(f"`endpoints.{MAIL_ENDPOINT}`: the name is taken by the mail server")
-        wrong = [
-            f"`leads.{name}.endpoint`: no endpoint {lead.endpoint}"
-            for name, lead in self.leads.items()
-            if lead.endpoint is not None and lead.endpoint not in self.endpoints
+            faults.append((("endpoints", MAIL_ENDPOINT), "the name is taken by the mail server"))
+        faults += [
+            (("people", name, "endpoint"), f"no endpoint {person.endpoint}")
+            for name, person in self.people.items()
+            if person.endpoint is not None and person.endpoint not in self.endpoints
         ]
         for code, brand in self.brands.items():
-            wrong += [
-                f"`brands.{code}.gateways.{channel}`: no endpoint {endpoint}"
+            faults += [
+                (("brands", code, "gateways", channel), f"no endpoint {endpoint}")
                 for channel, endpoint in brand.gateways.items()
                 if endpoint not in self.endpoints
             ]
-            wrong += [
-                f"`brands.{code}.leads.{queue}`: no lead {lead}"
-                for queue, leads in brand.leads.items()
-                for lead in leads
-                if lead not in self.leads
+            faults += [
+                (("brands", code, section, queue, number), f"no person {name}")
+                for section, by_queue in (("leads", brand.leads), ("heads", brand.heads), ("on_call", brand.on_call))
+                for queue, names in by_queue.items()
+                for number, name in enumerate(names)
+                if name not in self.people
             ]
-        if wrong:
-            raise ValueError("; ".join(wrong))
+            if not brand.leads[DEFAULT]:
+                faults.append((("brands", code, "leads", DEFAULT), "name somebody: escalations end here"))
+        if faults:
+            raise refused(faults)
         return self
 
     def brand(self, code: str) -> Brand:
@@ -171,7 +201,7 @@ class Outputs(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`recipient`: a mail address, a lead's name, or the address that the channel knows the customer by."""
+    """`recipient`: a mail address, a person's name, or the address that the channel knows the customer by."""
 
     output: Output
     endpoint: str
@@ -196,16 +226,39 @@ def customer_route(
     return Route(Output.WEBHOOK, gateways.get(channel) or gateways["default"], reply_to or customer_id)
 
 
-def lead_routes(outputs: Outputs, *, brand: str, queue: Queue | None) -> list[tuple[Lead, Route]]:
+def lead_routes(outputs: Outputs, *, brand: str, queue: Queue | None) -> list[tuple[Person, Route]]:
     """Every way to every lead of the brand's queue; the brand's default leads while the ticket has no queue."""
-    leads = outputs.brand(brand).leads
-    names = leads["default"] if queue is None else leads.get(queue, leads["default"])
+    return _routes(outputs, _named(outputs.brand(brand).leads, queue))
+
+
+def escalation_routes(
+    outputs: Outputs, *, brand: str, queue: Queue | None, level: EscalationLevel
+) -> tuple[EscalationLevel, list[tuple[Person, Route]]]:
+    """The level that is really called, and every way to everybody on it.
+
+    Where the brand names nobody on `level`, the next lower one is called instead; where a queue has no lead either, the
+    brand's default leads. So somebody always is.
+    """
+    people = outputs.brand(brand).people
+    levels = list(EscalationLevel)
+    for called in reversed(levels[: levels.index(level) + 1]):
+        if names := _named(people[called], queue):
+            return called, _routes(outputs, names)
+    return EscalationLevel.LEAD, _routes(outputs, people[EscalationLevel.LEAD]["default"])
+
+
+def _named(people: PeopleByQueue, queue: Queue | None) -> tuple[str, ...]:
+    otherwise = people.get("default", ())
+    return otherwise if queue is None else people.get(queue, otherwise)
+
+
+def _routes(outputs: Outputs, names: Sequence[str]) -> list[tuple[Person, Route]]:
     routes = []
     for name in dict.fromkeys(names):
-        lead = outputs.leads[name]
-        if lead.endpoint is not None:
-            routes.append((lead, Route(Output.WEBHOOK, lead.endpoint, name)))
-        routes.extend((lead, Route(Output.MAIL, MAIL_ENDPOINT, address)) for address in dict.fromkeys(lead.mail))
+        person = outputs.people[name]
+        if person.endpoint is not None:
+            routes.append((person, Route(Output.WEBHOOK, person.endpoint, name)))
+        routes.extend((person, Route(Output.MAIL, MAIL_ENDPOINT, address)) for address in dict.fromkeys(person.mail))
     return routes
 
 

@@ -1,4 +1,4 @@
-"""What Switchyard itself says, per language: acknowledgements, subjects, reminders to leads."""
+"""What Switchyard itself says, per language: acknowledgements, subjects, reminders to leads, calls to heads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from shared.events import Target
+from shared.events import EscalationLevel, Target
 from shared.taxonomy import CATEGORIES, Category, Fact, Language
 
 STEPS_PER_POINT: Final = 2
 """Self-help steps under each point when a customer raised several: the answer to each stays readable on a phone."""
 
-_FIELDS: Final = frozenset({"brand", "reference", "queue", "priority", "target", "due", "count"})
+_FIELDS: Final = frozenset(
+    {"brand", "reference", "queue", "priority", "target", "due", "left", "late", "level", "count"}
+)
+_HOUR_SECONDS: Final = 3600
+_MINUTE_SECONDS: Final = 60
 
 
 def _known_fields(template: str) -> str:
@@ -40,18 +44,47 @@ class CategoryText(_Part):
     steps: Annotated[tuple[Line, ...], Field(min_length=2, max_length=5)]
 
 
-class LeadText(_Part):
+class UnitText(_Part):
+    """`one`: how a single one is written, its number included; `many`: any other {count}."""
+
+    one: Line
+    many: Template
+
+
+class UnitTexts(_Part):
+    """Units of business time. No days: a working day has as many hours as its calendar says."""
+
+    hour: UnitText
+    minute: UnitText
+    second: UnitText
+
+
+class ReminderText(_Part):
+    """Warnings by time left say how much is {left}. `late` and `stand_in` are sentences that follow an escalation."""
+
     no_queue: Line
     warning_subject: Template
     warning: Template
+    warning_left_subject: Template
+    warning_left: Template
     breach_subject: Template
     breach: Template
+    late: Template
+    stand_in: Template
     digest_subject: Template
     digest: Template
 
 
+class EscalationText(_Part):
+    """`name`: what somebody on this level is called."""
+
+    name: Line
+    subject: Template
+    text: Template
+
+
 class TextBook(_Part):
-    """All texts of one language; every category, fact and target must be there."""
+    """All texts of one language; every category, fact, target and level of escalation must be there."""
 
     acknowledgement_subject: Template
     reply_subject: Template
@@ -65,12 +98,15 @@ class TextBook(_Part):
     categories: Mapping[Category, CategoryText]
     facts: Mapping[Fact, Line]
     targets: Mapping[Target, Line]
-    lead: LeadText
+    units: UnitTexts
+    reminders: ReminderText
+    escalations: Mapping[EscalationLevel, EscalationText]
 
-    @field_validator("categories", "facts", "targets")
+    @field_validator("categories", "facts", "targets", "escalations")
     @classmethod
     def _complete(cls, entries: Mapping[Any, Any], info: Any) -> Mapping[Any, Any]:
-        wanted: Iterable[Any] = {"categories": Category, "facts": Fact, "targets": Target}[info.field_name]
+        members = {"categories": Category, "facts": Fact, "targets": Target, "escalations": EscalationLevel}
+        wanted: Iterable[Any] = members[info.field_name]
         if absent := [member.value for member in wanted if member not in entries]:
             raise ValueError(f"no text for {', '.join(absent)}")
         return entries
@@ -93,6 +129,20 @@ class Texts(_Part):
 def reference_of(ticket_id: uuid.UUID) -> str:
     """What people call the ticket by: the first eight digits of its id, so that an agent can look it up by them."""
     return ticket_id.hex[:8].upper()
+
+
+def duration_text(units: UnitTexts, seconds: int) -> str:
+    """A length of business time as people say it, in its largest unit and the next: `1 hour 5 minutes`. What is left
+    over is cut.
+    """
+    parts = [
+        (units.hour, seconds // _HOUR_SECONDS),
+        (units.minute, seconds % _HOUR_SECONDS // _MINUTE_SECONDS),
+        (units.second, seconds % _MINUTE_SECONDS),
+    ]
+    largest = next((place for place, (_, count) in enumerate(parts) if count), len(parts) - 1)
+    said = parts[largest : largest + 2] if largest + 1 < len(parts) and parts[largest + 1][1] else [parts[largest]]
+    return " ".join(unit.one if count == 1 else unit.many.format(count=count) for unit, count in said)
 
 
 def acknowledgement_text(

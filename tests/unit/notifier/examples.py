@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from services.notifier.config import load_outputs, load_texts
+from services.notifier.domain.outputs import Outputs
 from shared.events import (
     Customer,
     DecisionTrace,
     Disposition,
+    EscalationLevel,
     SlaEvent,
     SlaKind,
     Target,
@@ -56,6 +58,18 @@ def routed_event(**changes: Any) -> TicketRouted:
         "opened_at": NOW,
     }
     return TicketRouted(**(fields | changes))
+
+
+def outputs_with(people: dict[str, dict[str, tuple[str, ...]]]) -> Outputs:
+    """The committed outputs, with other `leads`, `heads` or `on_call` of brand upay."""
+    brand = OUTPUTS.brand("upay").model_copy(update=people)
+    return OUTPUTS.model_copy(update={"brands": {**OUTPUTS.brands, "upay": brand}})
+
+
+def escalation_event(level: EscalationLevel, **changes: Any) -> SlaEvent:
+    """Of a promise of 10 minutes, 75 minutes of business time after it began."""
+    fields: dict[str, Any] = {"kind": SlaKind.ESCALATED, "step": 4, "escalation": level, "business_seconds": 4500}
+    return sla_event(**(fields | changes))
 
 
 def sla_event(**changes: Any) -> SlaEvent:

@@ -19,7 +19,7 @@ from services.notifier.domain.notifications import (
     acknowledgement,
     addressed,
     contact_of,
-    lead_notifications,
+    reminders_of,
     reply,
 )
 from services.notifier.domain.outputs import Route
@@ -56,7 +56,7 @@ def test_an_acknowledgement_survives_the_wire() -> None:
 
 
 def test_what_machines_must_not_answer_says_so() -> None:
-    (reminder,) = lead_notifications(sla_event(), TEXTS, OUTPUTS, TRACE)
+    (reminder,) = reminders_of(sla_event(), TEXTS, OUTPUTS, TRACE)
     to_lead = replace(reminder, route=Route(Output.MAIL, "mail", "lead@leads.example"))
     assert message_of(to_lead, OUTPUTS)["Auto-Submitted"] == "auto-generated"
     activity = TicketActivity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import timedelta
 
@@ -9,16 +10,19 @@ import pytest
 
 from services.notifier.domain.notifications import (
     DIGEST_LINES_MOST,
+    LEFT_HOLDS_MS,
     Kind,
     acknowledgement,
     addressed,
+    bypasses_limits,
     contact_of,
     digest_of,
     held_back,
     latest_contacts,
-    lead_notifications,
     payload,
+    reminders_of,
     reply,
+    uncallable,
     window_start,
     written_digest,
 )
@@ -27,15 +31,26 @@ from shared.events import (
     ActivityKind,
     Customer,
     Disposition,
+    EscalationLevel,
     Point,
     SlaKind,
+    Target,
     TicketActivity,
     TicketMessage,
     TicketRouted,
     derive_id,
 )
-from shared.taxonomy import Category, Channel, Fact, Language, Queue
-from tests.unit.notifier.examples import NOW, OUTPUTS, TEXTS, TRACE, routed_event, sla_event
+from shared.taxonomy import QUEUE_NAMES, Category, Channel, Fact, Language, Queue
+from tests.unit.notifier.examples import (
+    NOW,
+    OUTPUTS,
+    TEXTS,
+    TRACE,
+    escalation_event,
+    outputs_with,
+    routed_event,
+    sla_event,
+)
 
 
 def point(category: Category, start: int) -> Point:
@@ -121,7 +136,10 @@ def test_the_loop_guard() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in ActivityKind if kind is not ActivityKind.REPLIED])
 def test_only_a_reply_is_passed_on(kind: ActivityKind) -> None:
-    assert reply(activity(kind=kind, rating=5, queue=Queue.GENERAL), "x", TRACE) is None
+    needed = {"rating": 5, "queue": Queue.GENERAL}
+    if kind is ActivityKind.MERGED:
+        needed = {"merged_into": uuid.UUID(int=9)}
+    assert reply(activity(kind=kind, **needed), "x", TRACE) is None
 
 
 def test_a_reply_is_addressed_by_its_contact() -> None:
@@ -160,29 +178,142 @@ def test_the_latest_message_says_how_a_customer_is_reached() -> None:
 
 
 @pytest.mark.parametrize("kind", SlaKind)
-def test_leads_hear_of_warnings_and_breaches_only(kind: SlaKind) -> None:
-    kinds = {item.kind for item in lead_notifications(sla_event(kind=kind), TEXTS, OUTPUTS, TRACE)}
-    assert kinds == {SlaKind.WARNING: {Kind.WARNING}, SlaKind.BREACHED: {Kind.BREACH}}.get(kind, set())
+def test_people_hear_of_warnings_breaches_and_escalations_only(kind: SlaKind) -> None:
+    event = sla_event(kind=kind, escalation=EscalationLevel.LEAD)
+    kinds = {item.kind for item in reminders_of(event, TEXTS, OUTPUTS, TRACE)}
+    assert kinds == {
+        SlaKind.WARNING: {Kind.WARNING},
+        SlaKind.BREACHED: {Kind.BREACH},
+        SlaKind.ESCALATED: {Kind.BREACH},
+    }.get(kind, set())
+
+
+@pytest.mark.parametrize(
+    ("level", "person"),
+    [
+        (EscalationLevel.LEAD, "money_lead"),
+        (EscalationLevel.HEAD, "service_head"),
+        (EscalationLevel.ON_CALL, "on_call_rota"),
+    ],
+)
+def test_an_escalation_is_a_breach_that_names_its_level(level: EscalationLevel, person: str) -> None:
+    (told,) = reminders_of(escalation_event(level), TEXTS, OUTPUTS, TRACE)
+    assert payload(told)["type"] == "notification.breach"
+    assert told.data["person"] == person
+    # 75 minutes used of 10 promised.
+    assert (told.data["escalation"], told.data["business_seconds"], told.data["late_by_seconds"]) == (level, 4500, 3900)
+    assert json.loads(json.dumps(told.data)) == told.data
+    assert told.subject == TEXTS.zh.escalations[level].subject.format(
+        brand="UPay", queue=QUEUE_NAMES[Queue.PAYMENTS][0], priority="P2", reference="1A2B3C4D"
+    )
+    assert told.text.endswith("按工作时间已超时 1 小时 5 分钟。")
+    assert "2026-11-23 16:00:00 CST" in told.text
+
+
+def test_every_step_after_a_breach_is_a_notification_of_its_own() -> None:
+    outputs = outputs_with({"leads": {"default": ("service_lead",)}, "heads": {}, "on_call": {}})
+    events = [
+        sla_event(),
+        *(escalation_event(level, step=4 + place) for place, level in enumerate(EscalationLevel)),
+        escalation_event(EscalationLevel.LEAD, step=4),  # again
+    ]
+    made = [reminders_of(event, TEXTS, outputs, TRACE)[0] for event in events]
+    assert {item.data["person"] for item in made} == {"service_lead"}
+    assert len({item.notification_id for item in made}) == 4
+
+
+def test_who_is_called_instead_is_told_so() -> None:
+    event = escalation_event(EscalationLevel.ON_CALL)
+    (stood_in,) = reminders_of(event, TEXTS, outputs_with({"heads": {}, "on_call": {}}), TRACE)
+    (called,) = reminders_of(event, TEXTS, OUTPUTS, TRACE)
+    assert stood_in.data["person"] == "money_lead"
+    assert stood_in.text.splitlines() == [*called.text.splitlines(), "这里没有指定值班人员，因此改为通知您。"]
+
+
+def test_only_a_call_of_those_on_call_bypasses_the_limits_whoever_is_reached() -> None:
+    outputs = outputs_with({"heads": {}, "on_call": {}})
+    for level in EscalationLevel:
+        (told,) = reminders_of(escalation_event(level), TEXTS, outputs, TRACE)
+        assert bypasses_limits(told) is (level is EscalationLevel.ON_CALL)
+    (breach,) = reminders_of(sla_event(), TEXTS, outputs, TRACE)
+    assert not bypasses_limits(breach)
+
+
+def test_an_escalation_of_unknown_length_is_told_without_one() -> None:
+    (told,) = reminders_of(escalation_event(EscalationLevel.HEAD, business_seconds=None), TEXTS, OUTPUTS, TRACE)
+    assert told.data["late_by_seconds"] is None
+    assert "按工作时间已超时" not in told.text
+
+
+def test_an_escalation_to_no_level_is_told_to_nobody() -> None:
+    event = escalation_event(EscalationLevel.HEAD, escalation=None)
+    assert uncallable(event) == "escalation: missing in an event of kind escalated; say lead, head or on_call"
+    assert reminders_of(event, TEXTS, OUTPUTS, TRACE) == []
+    assert uncallable(escalation_event(EscalationLevel.HEAD)) is uncallable(sla_event()) is None
+
+
+@pytest.mark.parametrize(
+    ("brand", "left_seconds", "subject", "text"),
+    [
+        (
+            "upay",
+            600,
+            "还剩 10 分钟：UPay 支付与资金 P2 工单 1A2B3C4D",
+            "进展更新期限为 2026-11-23 16:00:00 CST，按工作时间还剩 10 分钟",
+        ),
+        (
+            "topay",
+            600,
+            "10 minutes left: Topay Wallet Payments P2 ticket 1A2B3C4D",
+            "periodic update is due 2026-11-23 16:00:00 CST, 10 minutes of business time left",
+        ),
+        ("topay", 3600, "1 hour left: Topay Wallet Payments P2 ticket 1A2B3C4D", "1 hour of business time left"),
+    ],
+)
+def test_a_warning_by_time_left_says_how_much(brand: str, left_seconds: int, subject: str, text: str) -> None:
+    event = sla_event(
+        kind=SlaKind.WARNING, target=Target.PERIODIC_UPDATE, brand=brand, warning_before_seconds=left_seconds
+    )
+    (told,) = reminders_of(event, TEXTS, OUTPUTS, TRACE)
+    assert told.subject == subject
+    assert text in told.text
+    assert told.data["left_seconds"] == left_seconds
+
+
+@pytest.mark.parametrize(
+    ("lateness_ms", "begins"), [(LEFT_HOLDS_MS, "10 minutes left"), (LEFT_HOLDS_MS + 1, "Due soon")]
+)
+def test_a_warning_that_fired_late_no_longer_says_how_much_is_left(lateness_ms: int, begins: str) -> None:
+    event = sla_event(kind=SlaKind.WARNING, brand="topay", warning_before_seconds=600, lateness_ms=lateness_ms)
+    (told,) = reminders_of(event, TEXTS, OUTPUTS, TRACE)
+    assert told.subject.startswith(begins)
+
+
+def test_a_warning_by_share_is_due_soon() -> None:
+    event = sla_event(kind=SlaKind.WARNING, brand="topay", warning_share=0.8)
+    (told,) = reminders_of(event, TEXTS, OUTPUTS, TRACE)
+    assert told.subject.startswith("Due soon: ")
+    assert "left_seconds" not in told.data
 
 
 def test_each_lead_and_each_step_is_a_notification_of_its_own() -> None:
-    both = lead_notifications(sla_event(queue=Queue.COMPLAINTS), TEXTS, OUTPUTS, TRACE)
-    again = lead_notifications(sla_event(queue=Queue.COMPLAINTS), TEXTS, OUTPUTS, TRACE)
-    later = lead_notifications(sla_event(queue=Queue.COMPLAINTS, step=3), TEXTS, OUTPUTS, TRACE)
+    both = reminders_of(sla_event(queue=Queue.COMPLAINTS), TEXTS, OUTPUTS, TRACE)
+    again = reminders_of(sla_event(queue=Queue.COMPLAINTS), TEXTS, OUTPUTS, TRACE)
+    later = reminders_of(sla_event(queue=Queue.COMPLAINTS, step=3), TEXTS, OUTPUTS, TRACE)
     assert [item.notification_id for item in both] == [item.notification_id for item in again]
     assert len({item.notification_id for item in (*both, *later)}) == 4
 
 
 def test_due_times_are_told_in_the_leads_zone() -> None:
-    (told,) = lead_notifications(sla_event(brand="topay"), TEXTS, OUTPUTS, TRACE)
+    (told,) = reminders_of(sla_event(brand="topay"), TEXTS, OUTPUTS, TRACE)
     assert "first response was due 2026-11-23 16:00:00 CST" in told.text  # 08:00 UTC
     assert told.data["due_at"] == "2026-11-23T08:00:00+00:00"
 
 
 def test_a_reminder_before_routing_goes_to_the_default_leads() -> None:
-    (told,) = lead_notifications(sla_event(queue=None, priority=None), TEXTS, OUTPUTS, TRACE)
-    assert told.data["lead"] == "service_lead"
-    assert TEXTS.zh.lead.no_queue in told.text
+    (told,) = reminders_of(sla_event(queue=None, priority=None), TEXTS, OUTPUTS, TRACE)
+    assert told.data["person"] == "service_lead"
+    assert TEXTS.zh.reminders.no_queue in told.text
 
 
 def test_windows_do_not_overlap() -> None:
@@ -193,10 +324,10 @@ def test_windows_do_not_overlap() -> None:
 
 def test_a_digest_counts_all_and_spells_out_breaches_first() -> None:
     warnings = [
-        lead_notifications(sla_event(kind=SlaKind.WARNING, step=step + 1, brand="topay"), TEXTS, OUTPUTS, TRACE)[0]
+        reminders_of(sla_event(kind=SlaKind.WARNING, step=step + 1, brand="topay"), TEXTS, OUTPUTS, TRACE)[0]
         for step in range(DIGEST_LINES_MOST + 20)
     ]
-    (breach,) = lead_notifications(sla_event(brand="topay"), TEXTS, OUTPUTS, TRACE)
+    (breach,) = reminders_of(sla_event(brand="topay"), TEXTS, OUTPUTS, TRACE)
     digest = digest_of(breach, NOW)
     assert digest.notification_id == digest_of(warnings[0], NOW).notification_id
     assert digest.notification_id != digest_of(breach, NOW + timedelta(seconds=300)).notification_id
@@ -205,6 +336,15 @@ def test_a_digest_counts_all_and_spells_out_breaches_first() -> None:
     assert written.text.splitlines()[1] == f"- {breach.subject}"
     assert written.text.splitlines()[-1] == "… +21"
     assert written.data["count"] == 121
+
+
+def test_a_digest_spells_out_escalations_before_breaches() -> None:
+    (breach,) = reminders_of(sla_event(brand="topay"), TEXTS, OUTPUTS, TRACE)
+    later = escalation_event(EscalationLevel.LEAD, brand="topay", at=NOW + timedelta(hours=1))
+    (escalation,) = reminders_of(later, TEXTS, OUTPUTS, TRACE)
+    written = written_digest(digest_of(breach, NOW), [breach, escalation], TEXTS)
+    assert written.text.splitlines()[1:] == [f"- {escalation.subject}", f"- {breach.subject}"]
+    assert [item.get("escalation") for item in written.data["reminders"]] == ["lead", None]
 
 
 def test_a_webhooks_body_names_type_time_and_ticket() -> None:

@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 from services.notifier.config import load_outputs
-from services.notifier.domain.outputs import customer_route, is_automatic_sender, is_mail_address, lead_routes
-from shared.events import Output
+from services.notifier.domain.outputs import (
+    customer_route,
+    escalation_routes,
+    is_automatic_sender,
+    is_mail_address,
+    lead_routes,
+)
+from shared.events import EscalationLevel, Output
 from shared.taxonomy import Channel, Queue
 from shared.yaml_files import ConfigError
-from tests.unit.notifier.examples import CONFIG_FILE, ENVIRONMENT, KEY, OUTPUTS
+from tests.unit.notifier.examples import CONFIG_FILE, ENVIRONMENT, KEY, OUTPUTS, outputs_with
+
+LEAD, HEAD, ON_CALL_LEVEL = EscalationLevel
 
 
 @pytest.mark.parametrize(
@@ -57,6 +65,51 @@ def test_leads_are_those_of_the_queue() -> None:
     assert told(Queue.TECHNICAL) == told(None) == ["service_lead"]
 
 
+LEADS: dict[str, tuple[str, ...]] = {"default": ("service_lead",), "payments": ("money_lead",), "technical": ()}
+HEADS: dict[str, tuple[str, ...]] = {"default": ("service_head",), "payments": ("service_head", "international_head")}
+ON_CALL: dict[str, tuple[str, ...]] = {"default": ("on_call_rota",), "payments": ()}
+
+
+@pytest.mark.parametrize(
+    ("level", "queue", "heads", "on_call", "called", "told"),
+    [
+        (LEAD, Queue.PAYMENTS, HEADS, ON_CALL, LEAD, ["money_lead"]),
+        (HEAD, Queue.PAYMENTS, HEADS, ON_CALL, HEAD, ["service_head", "international_head"]),
+        (HEAD, Queue.GENERAL, HEADS, ON_CALL, HEAD, ["service_head"]),
+        (HEAD, None, HEADS, ON_CALL, HEAD, ["service_head"]),
+        (ON_CALL_LEVEL, Queue.GENERAL, HEADS, ON_CALL, ON_CALL_LEVEL, ["on_call_rota"]),
+        # Nobody is on call for payments: the heads are called; without heads, the lead.
+        (ON_CALL_LEVEL, Queue.PAYMENTS, HEADS, ON_CALL, HEAD, ["service_head", "international_head"]),
+        (ON_CALL_LEVEL, Queue.GENERAL, HEADS, {}, HEAD, ["service_head"]),
+        (ON_CALL_LEVEL, Queue.PAYMENTS, {}, {}, LEAD, ["money_lead"]),
+        (HEAD, Queue.PAYMENTS, {}, ON_CALL, LEAD, ["money_lead"]),
+        # Nobody wants reminders of technical faults; an escalation still ends with somebody.
+        (LEAD, Queue.TECHNICAL, HEADS, ON_CALL, LEAD, ["service_lead"]),
+        (HEAD, Queue.TECHNICAL, {}, {}, LEAD, ["service_lead"]),
+    ],
+)
+def test_an_escalation_never_goes_nowhere(
+    level: EscalationLevel,
+    queue: Queue | None,
+    heads: dict[str, tuple[str, ...]],
+    on_call: dict[str, tuple[str, ...]],
+    called: EscalationLevel,
+    told: list[str],
+) -> None:
+    outputs = outputs_with({"leads": LEADS, "heads": heads, "on_call": on_call})
+    really, ways = escalation_routes(outputs, brand="upay", queue=queue, level=level)
+    assert (really, [way.recipient for _, way in ways]) == (called, told)
+
+
+def test_who_is_reached_in_two_ways_is_called_both_ways() -> None:
+    outputs = load_outputs(CONFIG_FILE, ENVIRONMENT | {"NOTIFIER_ON_CALL_MAIL": "rota@people.example"})
+    _, ways = escalation_routes(outputs, brand="topay", queue=Queue.GENERAL, level=ON_CALL_LEVEL)
+    assert [(way.output, way.recipient) for _, way in ways] == [
+        (Output.WEBHOOK, "on_call_rota"),
+        (Output.MAIL, "rota@people.example"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("address", "is_one"),
     [
@@ -94,15 +147,21 @@ def test_automatic_senders() -> None:
         ),
         ("${NOTIFIER_LEADS_SECRET}", "not-base64!", r"endpoints\.leads\.secrets\.0: .*is not base64"),
         ("${NOTIFIER_LEADS_SECRET}", "c2hvcnQ=", r"endpoints\.leads\.secrets\.0: .*must be 24 to 64 bytes"),
-        ("timezone: Asia/Shanghai", "timezone: Asia/Nowhere", r"leads\.service_lead\.timezone: .*IANA time zone"),
-        ("language: en", "language: fr", r"leads\.international_lead\.language"),
+        ("timezone: Asia/Shanghai", "timezone: Asia/Nowhere", r"people\.service_lead\.timezone: .*IANA time zone"),
+        ("language: en", "language: fr", r"people\.international_lead\.language"),
         (
             "gateways: {default: topay}",
             "gateways: {default: typo}",
-            r"brands\.topay\.gateways\.default`: no endpoint typo",
+            r"brands\.topay\.gateways\.default: no endpoint typo",
         ),
         ("gateways: {default: topay}", "gateways: {x: topay}", r"brands\.topay: .*needs a `default`"),
-        ("default: [international_lead]", "default: [nobody]", r"brands\.topay\.leads\.default`: no lead nobody"),
+        ("default: [international_lead]", "default: [nobody]", r"brands\.topay\.leads\.default\.0: no person nobody"),
+        ("default: [international_lead]", "default: []", r"brands\.topay\.leads\.default: name somebody"),
+        ("default: [international_head]", "default: [nobody]", r"brands\.topay\.heads\.default\.0: no person nobody"),
+        ("default: [international_head]", "security: [service_head]", r"brands\.topay: `heads` needs a `default`"),
+        ("default: [international_head]", "defualt: [service_head]", r"brands\.topay\.heads\.defualt"),
+        ("default: [on_call_rota]", "default: [nobody]", r"brands\.upay_wallet\.on_call\.default\.0: no person nobody"),
+        ("endpoint: leads\n    mail", "endpoint: typo\n    mail", r"people\.on_call_rota\.endpoint: no endpoint typo"),
         (
             "mail_from: service@topay.example",
             "mail_from: service",
@@ -122,6 +181,31 @@ def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, old: str, new
         load_outputs(path, ENVIRONMENT)
     assert str(path) in str(raised.value)
     assert not any(value in str(raised.value) for value in (KEY, "c2hvcnQ=", "not-base64!"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("default: [international_lead]", "default: [international_lead, no_one]", "brands.topay.leads.default.1"),
+        ("default: [international_head]", "default: [no_one]", "brands.topay.heads.default.0"),
+        (
+            "default: [on_call_rota]",
+            "default: [no_one]",
+            "brands.tp_wallet.on_call.default.0",
+        ),  # where the alias stands
+        ("gateways: {default: topay}", "gateways: {default: no_one}", "brands.topay.gateways.default"),
+        ("url: ${NOTIFIER_LEADS_URL}", "url: ${NO_ONE}", "endpoints.leads.url"),
+    ],
+)
+def test_a_reference_to_nothing_is_told_with_its_own_line(tmp_path: Path, old: str, new: str, field: str) -> None:
+    path = tmp_path / "notifications.yaml"
+    path.write_text(CONFIG_FILE.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    (line,) = (
+        number for number, words in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1) if new in words
+    )
+    with pytest.raises(ConfigError) as raised:
+        load_outputs(path, ENVIRONMENT)
+    assert any(told.startswith(f"{path}:{line}: {field}: ") for told in str(raised.value).splitlines())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What customers read: complete, in their language, and never asking for a secret."""
+"""What customers and leads read: complete, in their language, and never asking for a secret."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ import pytest
 import yaml
 
 from services.notifier.config import TEXTS_DIRECTORY, load_texts
-from services.notifier.domain.texts import acknowledgement_text, reference_of
+from services.notifier.domain.notifications import reminders_of
+from services.notifier.domain.texts import acknowledgement_text, duration_text, reference_of
+from shared.events import EscalationLevel, SlaKind, Target
 from shared.taxonomy import CATEGORIES, Category, Fact, Language
 from shared.yaml_files import ConfigError
-from tests.unit.notifier.examples import OUTPUTS, TEXTS, routed_event
+from tests.unit.notifier.examples import (
+    OUTPUTS,
+    TEXTS,
+    TRACE,
+    escalation_event,
+    outputs_with,
+    routed_event,
+    sla_event,
+)
 
 BRAND_NAMES = OUTPUTS.brand("upay").name.by_language
 TICKET = routed_event().ticket_id
@@ -115,11 +125,61 @@ def test_a_secondary_point_about_security_offers_freezing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "zh", "en"),
+    [
+        (0, "0 秒", "0 seconds"),
+        (1, "1 秒", "1 second"),
+        (59, "59 秒", "59 seconds"),
+        (60, "1 分钟", "1 minute"),
+        (90, "1 分钟 30 秒", "1 minute 30 seconds"),
+        (600, "10 分钟", "10 minutes"),
+        (3600, "1 小时", "1 hour"),
+        (3659, "1 小时", "1 hour"),  # nobody says "1 hour 59 seconds"
+        (3661, "1 小时 1 分钟", "1 hour 1 minute"),
+        (7500, "2 小时 5 分钟", "2 hours 5 minutes"),
+        (93600, "26 小时", "26 hours"),
+    ],
+)
+def test_lengths_are_written_as_people_say_them(seconds: int, zh: str, en: str) -> None:
+    assert (duration_text(TEXTS.zh.units, seconds), duration_text(TEXTS.en.units, seconds)) == (zh, en)
+
+
+@pytest.mark.parametrize("brand", ["upay", "topay"])
+@pytest.mark.parametrize("target", Target)
+def test_every_reminder_is_filled_in_and_in_one_language(brand: str, target: Target) -> None:
+    outputs = outputs_with({"heads": {}, "on_call": {}})
+    events = [
+        sla_event(kind=SlaKind.WARNING),
+        sla_event(kind=SlaKind.WARNING, warning_before_seconds=61),
+        sla_event(),
+        *map(escalation_event, EscalationLevel),
+    ]
+    told = [
+        item
+        for event in events
+        for item in reminders_of(event.model_copy(update={"brand": brand, "target": target}), TEXTS, outputs, TRACE)
+        if item.data["person"] != "on_call_rota"  # reads Chinese of every brand
+    ]
+    assert len({item.subject for item in told}) == len(told) == (6 if brand == "upay" else 5)
+    for item in told:
+        assert "{" not in item.subject + item.text
+        assert TEXTS.of(item.language)[0].targets[target] in item.text
+        assert bool(re.search(r"[\u4e00-\u9fff]", item.subject + item.text)) is (item.language is Language.ZH)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "named"),
     [
         ("  dispute:\n", "  disputes:\n", r"zh\.yaml:\d+: categories\.disputes"),
         ("工单号 {reference}", "工单号 {ticket}", r"zh\.yaml:\d+: received: unknown placeholder \{ticket\}"),
         ('  merchant: "商家名称"\n', "", r"zh\.yaml:\d+: facts: no text for merchant"),
+        ("  head:\n", "  heads:\n", r"zh\.yaml:\d+: escalations\.heads"),
+        ('  periodic_update: "进展更新"\n', "", r"zh\.yaml:\d+: targets: no text for periodic_update"),
+        (
+            "还剩 {left}：",
+            "还剩 {time}：",
+            r"zh\.yaml:\d+: reminders\.warning_left_subject: unknown placeholder \{time\}",
+        ),
         ("categories:", "categories: [", r"zh\.yaml:\d+: not valid YAML"),
     ],
 )
