@@ -129,19 +129,26 @@ def _sorted(rows: Any) -> list[Deadline]:
     )
 
 
-Fire = Callable[[AsyncConnection, Sequence[Deadline], datetime], Awaitable[None]]
-"""Makes the effects of due deadlines in the given transaction. Third argument: now (UTC)."""
+AfterCommit = Callable[[], None]
+Fire = Callable[[AsyncConnection, Sequence[Deadline], datetime], Awaitable[AfterCommit | None]]
+"""Makes the effects of due deadlines in the given transaction. Third argument: now (UTC). Returns what is to be done
+once that is committed, e.g. to count it: what was rolled back has not happened.
+"""
 
 
 class Runner:
     """Wakes at each due time. `on_due()` does one batch and returns how many it found; see `fire_in_transaction` for
-    the usual one.
+    the usual one. While there is more than a batch, `at_once` of them are under way, so that this process and the
+    database work at the same time; SKIP LOCKED keeps them apart.
     """
 
-    def __init__(self, database: Database, deadlines: Deadlines, on_due: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self, database: Database, deadlines: Deadlines, on_due: Callable[[], Awaitable[int]], *, at_once: int = 1
+    ) -> None:
         self._database = database
         self._deadlines = deadlines
         self._on_due = on_due
+        self._at_once = at_once
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -150,8 +157,8 @@ class Runner:
         try:
             while True:
                 self._wake.clear()
-                if await self._on_due():
-                    continue  # a full batch may hide more, and firing takes time
+                if await self._drain():
+                    continue  # firing takes time, in which more comes due
                 async with self._database.transaction() as connection:
                     due = await self._deadlines.next_due(connection)
                 now = datetime.now(UTC)
@@ -164,23 +171,40 @@ class Runner:
         finally:
             await listener.close(timeout=1)
 
+    async def _drain(self) -> bool:
+        """Fire what is due; whether anything was."""
+        if await self._on_due() == 0:
+            return False
+
+        async def more() -> None:
+            while await self._on_due():
+                pass
+
+        # A surge: one after the other until none of them finds any more.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._at_once):
+                group.create_task(more())
+        return True
+
 
 def fire_in_transaction(
     database: Database, deadlines: Deadlines, fire: Fire, *, service: str, limit: int = FIRE_BATCH
 ) -> Callable[[], Awaitable[int]]:
     """An `on_due` for effects on state: deletes the due rows and calls `fire` in one transaction, and measures
-    lateness.
+    lateness: until the effect was committed, because nobody can see it sooner.
     """
 
     async def on_due() -> int:
         async with database.transaction() as connection:
             now = datetime.now(UTC)
             due = await deadlines.take_due(connection, now, limit)
-            if due:
-                await fire(connection, due, now)
-        for item in due:  # after the commit: what was rolled back has not fired
+            after = await fire(connection, due, now) if due else None
+        if after is not None:
+            after()
+        committed_at = datetime.now(UTC)
+        for item in due:
             metrics.DEADLINES_FIRED.labels(service, item.kind).inc()
-            metrics.DEADLINE_LATENESS_SECONDS.labels(service, item.kind).observe(item.lateness_seconds(now))
+            metrics.DEADLINE_LATENESS_SECONDS.labels(service, item.kind).observe(item.lateness_seconds(committed_at))
         return len(due)
 
     return on_due

@@ -132,6 +132,9 @@ ROUTED_AGE_SECONDS: Final = Histogram(
 CLOCK_EVENTS: Final = Counter(
     "switchyard_clock_events", "Events of clocks", ["target", "kind", "priority"], registry=REGISTRY
 )
+POLICIES_REJECTED: Final = Gauge(
+    "switchyard_policies_rejected", "1 while the files of the policies cannot be used", ["service"], registry=REGISTRY
+)
 CLOCKS_OPEN: Final = Gauge("switchyard_clocks_open", "Clocks running or paused", ["target"], registry=REGISTRY)
 RESPONSE_SECONDS: Final = Histogram(
     "switchyard_response_business_seconds",
@@ -140,7 +143,12 @@ RESPONSE_SECONDS: Final = Histogram(
     buckets=(10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200),
     registry=REGISTRY,
 )
-PEAK_ACTIVE: Final = Gauge("switchyard_peak_active", "1 during a peak", ["brand", "queue"], registry=REGISTRY)
+PEAK_ACTIVE: Final = Gauge(
+    "switchyard_peak_active",
+    "1 during a peak (channel `*`: of all channels together)",
+    ["brand", "queue", "channel"],
+    registry=REGISTRY,
+)
 ARRIVALS: Final = Counter("switchyard_arrivals", "Tickets opened", ["brand", "queue", "channel"], registry=REGISTRY)
 
 # --- notifier ------------------------------------------------------------------------------------------------------

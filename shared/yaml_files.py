@@ -78,12 +78,17 @@ def line_of(tree: yaml.Node | None, location: Sequence[str | int]) -> int:
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
+        elif isinstance(node, yaml.SequenceNode) and str(part).isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
             line = node.start_mark.line + 1
         else:
             break
     return line
+
+
+def line_in(path: Path, field: str) -> int:
+    """The line (from 1) of a field like `rules.chat.calendar` in a file that has been read before."""
+    return line_of(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader), field.split("."))
 
 
 def _message(item: Any) -> str:

@@ -100,7 +100,7 @@ def _next_due(events: Sequence[SlaEvent]) -> Table:
     for event in events:
         if event.clock_id not in latest or latest[event.clock_id].step < event.step:
             latest[event.clock_id] = event
-    ended = {SlaKind.MET, SlaKind.BREACHED, SlaKind.CANCELLED, SlaKind.PAUSED}
+    ended = {SlaKind.MET, SlaKind.BREACHED, SlaKind.ESCALATED, SlaKind.CANCELLED, SlaKind.PAUSED}
     running = [event for event in latest.values() if event.kind not in ended and event.due_at]
     for event in sorted(running, key=lambda event: (event.due_at, event.clock_id))[:_NEXT_SHOWN]:
         assert event.due_at is not None

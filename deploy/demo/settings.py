@@ -49,6 +49,7 @@ def environment(credentials: Credentials, *, receiver_url: str, mail_port: int) 
         "NOTIFIER_LEADS_URL": f"{receiver_url}/leads",
         "NOTIFIER_LEADS_SECRET": credentials.leads_secret,
         "NOTIFIER_SECURITY_LEAD_MAIL": "security-lead@example.com",
+        "NOTIFIER_ON_CALL_MAIL": "on-call@example.com",
         "NOTIFIER_WEBHOOK_ALLOWED_HOSTS": HOST,
         "NOTIFIER_SMTP_HOST": HOST,
         "NOTIFIER_SMTP_PORT": str(mail_port),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
-from services.sla_timer.config import load_policies
 from services.sla_timer.firing import Firing
 from services.sla_timer.handlers import Handlers
 from services.sla_timer.http import build_router
+from services.sla_timer.in_force import PoliciesInForce
 from services.sla_timer.measures import Measures
 from services.sla_timer.settings import Settings
 from services.sla_timer.storage import DEADLINES, OUTBOX
@@ -17,6 +17,7 @@ from shared.deadlines import Runner
 from shared.outbox import Relay
 from shared.service import Service
 
+_BATCHES_AT_ONCE = 2  # one is worked on here while the database works on the other
 _MEASURE_EVERY_SECONDS = 15.0
 _FORGET_EVERY_SECONDS = 3600.0
 
@@ -24,11 +25,11 @@ _FORGET_EVERY_SECONDS = 3600.0
 def build(settings: Settings | None = None) -> Service:
     """The service, not yet running. Raises ConfigError when the policies cannot be used."""
     settings = settings or Settings()
-    policies = load_policies(settings.sla_timer_policies_file, settings.sla_timer_calendars_file)
     service = Service("sla_timer", settings)
+    in_force = PoliciesInForce(settings.sla_timer_policies_file, settings.sla_timer_calendars_file, service.database)
     measures = Measures()
-    firing = Firing(service.database, policies, measures)
-    handlers = Handlers(service.database, policies, measures, group="sla_timer.tickets")
+    firing = Firing(service.database, in_force, measures)
+    handlers = Handlers(service.database, in_force, measures, group="sla_timer.tickets")
     # One loop for all of them: a ticket's message and its routing mostly come in one batch, and are settled once.
     service.subscribe(
         [topics.TICKETS_MESSAGES, topics.TICKETS_ACTIVITY, *topics.QUEUES],
@@ -38,10 +39,11 @@ def build(settings: Settings | None = None) -> Service:
     service.announce(topics.SLA_EVENTS)
     service.announce(topics.PEAKS_EVENTS)
     service.announce(topics.DEAD_LETTERS)
-    service.tasks["deadlines"] = Runner(service.database, DEADLINES, firing.on_due).run
+    service.tasks["deadlines"] = Runner(service.database, DEADLINES, firing.on_due, at_once=_BATCHES_AT_ONCE).run
     service.tasks["outbox"] = Relay(service.database, OUTBOX, service.publisher, service="sla_timer").run
     service.tasks["peaks"] = firing.schedule_peaks
-    service.tasks["replan"] = firing.replan
+    service.tasks["replan"] = firing.start
+    service.tasks["policies"] = partial(in_force.watch, settings.sla_timer_reload_seconds, firing.replan)
     service.every(_MEASURE_EVERY_SECONDS, "measure", firing.measure)
     service.every(
         _FORGET_EVERY_SECONDS,
@@ -52,5 +54,5 @@ def build(settings: Settings | None = None) -> Service:
             timedelta(days=settings.sla_timer_arrivals_days),
         ),
     )
-    service.routers.append(build_router(service.database, settings))
+    service.routers.append(build_router(service.database, settings, in_force))
     return service

@@ -12,29 +12,30 @@ from typing import Any
 
 from services.sla_timer import storage
 from services.sla_timer.domain.clocks import Happening
-from services.sla_timer.domain.policies import Policies
-from services.sla_timer.domain.rules import OF_ACTIVITY, What
+from services.sla_timer.domain.rules import What, what_of
+from services.sla_timer.in_force import PoliciesInForce
 from services.sla_timer.measures import Measures
 from services.sla_timer.promises import settle
 from services.sla_timer.storage import Arrival, Facts
 from shared import metrics
 from shared.cloudevents import Received
+from shared.courtesy import is_courtesy
 from shared.database import Database
 from shared.events import TicketActivity, TicketLeft, TicketMessage, TicketRouted
 from shared.events.tickets import Disposition
 
 
 class Handlers:
-    def __init__(self, database: Database, policies: Policies, measures: Measures, *, group: str) -> None:
+    def __init__(self, database: Database, in_force: PoliciesInForce, measures: Measures, *, group: str) -> None:
         self._database = database
-        self._policies = policies
+        self._in_force = in_force
         self._measures = measures
         self._group = group
 
     async def on_tickets(self, batch: Sequence[Received[Any]]) -> None:
         """Every topic that tells of tickets: `tickets.messages`, `tickets.activity`, `queues.*`."""
         now = datetime.now(UTC)
-        facts = [fact for received in batch if (fact := facts_of(received.event, now)) is not None]
+        facts = [fact for received in batch for fact in facts_of(received.event, now)]
         if not facts:
             return
         happenings = [item for received in batch for item in happening_of(received.event, now)]
@@ -45,54 +46,76 @@ class Handlers:
             new = await storage.add_happenings(connection, happenings)
             # Nothing new about a ticket that has been settled: a repetition.
             touched = [item for item in kept.values() if item.ticket_id in new or item.version is None]
-            events = await settle(connection, self._policies, touched, now, traces=traces)
+            events = await settle(connection, self._in_force.policies, touched, now, traces=traces)
             counted = await storage.add_arrivals(connection, arrivals)
         metrics.RECORDS_DUPLICATE.labels(self._group).inc(len(happenings) - sum(new.values()))
         self._measures.told(events)
         self._measures.arrived(counted)
 
 
-def facts_of(event: object, now: datetime) -> Facts | None:
-    """What an event tells of its ticket; none when its clocks do not care. No ticket has been opened in the future."""
+def facts_of(event: object, now: datetime) -> list[Facts]:
+    """What an event tells of tickets; nothing when clocks do not care. No ticket has been opened in the future."""
     match event:
         case TicketMessage():
             opened_at = min(event.opened_at, event.accepted_at, now)
-            return Facts(event.ticket_id, event.brand, event.channel, opened_at)
+            return [Facts(event.ticket_id, event.brand, event.channel, opened_at)]
         case TicketRouted():
             opened_at = min(event.opened_at, event.decided_at, now)
-            return Facts(event.ticket_id, event.brand, event.channel, opened_at)
-        case TicketActivity() if event.kind in OF_ACTIVITY:
-            return Facts(event.ticket_id)
+            return [Facts(event.ticket_id, event.brand, event.channel, opened_at)]
+        case TicketActivity():
+            return [Facts(ticket_id) for ticket_id, _ in happening_of(event, now)]
         case _:
-            assert isinstance(event, TicketActivity | TicketLeft), f"no topic of ours carries {type(event).__name__}"
-            return None
+            assert isinstance(event, TicketLeft), f"no topic of ours carries {type(event).__name__}"
+            return []
 
 
 def happening_of(event: object, now: datetime) -> list[tuple[uuid.UUID, Happening]]:
-    """The happening in an event, with its ticket; none in one that only introduces its ticket.
+    """The happenings in an event, with their tickets; none in one that only introduces its ticket.
 
     Nothing has happened in the future: the clock of whoever wrote it is ahead of ours.
     """
     match event:
-        case TicketMessage(disposition=Disposition.FOLLOWED_UP):
+        case TicketMessage(disposition=Disposition.OPENED):
+            return []
+        case TicketMessage():
+            only_thanks = is_courtesy(event.text) and not event.attachments
+            what = What.CUSTOMER_THANKED if only_thanks else What.CUSTOMER_WROTE
             at = min(event.sent_at, event.accepted_at, now)
-            return [(event.ticket_id, Happening(event.event_id, What.CUSTOMER_WROTE, at))]
-        case TicketMessage(disposition=Disposition.REOPENED):
-            # By the time at which intake reopened it: it may have been sent before the ticket was resolved, and arrived
-            # after; counted at its own time it would be owed nothing.
-            at = min(event.accepted_at, now)
-            return [(event.ticket_id, Happening(event.event_id, What.CUSTOMER_WROTE, at))]
+            if event.disposition is Disposition.REOPENED:
+                # By the time at which intake reopened it: it may have been sent before the ticket was resolved, and
+                # arrived after; counted at its own time it would be owed nothing. Whatever it says, the ticket is open.
+                what, at = What.CUSTOMER_WROTE, min(event.accepted_at, now)
+            return [(event.ticket_id, Happening(event.event_id, what, at))]
         case TicketRouted():
             at = min(event.decided_at, now)
-            routed = Happening(event.event_id, What.ROUTED, at, event.queue, event.priority, event.revision)
+            routed = Happening(
+                event.event_id, What.ROUTED, at, event.queue, event.priority, event.revision, event.category
+            )
             return [(event.ticket_id, routed)]
-        case TicketActivity() if event.kind in OF_ACTIVITY:
-            at = min(event.at, now)
-            what = OF_ACTIVITY[event.kind]
-            queue, priority = (event.queue, event.priority) if what is What.CORRECTED else (None, None)
-            return [(event.ticket_id, Happening(event.event_id, what, at, queue, priority))]
+        case TicketActivity():
+            return _acts(event, min(event.at, now))
         case _:
             return []
+
+
+def _acts(event: TicketActivity, at: datetime) -> list[tuple[uuid.UUID, Happening]]:
+    what = what_of(event)
+    if what is None:
+        return []
+    corrected = what is What.CORRECTED
+    act = Happening(
+        event.event_id,
+        what,
+        at,
+        queue=event.queue if corrected else None,
+        priority=event.priority if corrected else None,
+        category=event.category if corrected else None,
+        agent_group=event.agent_group,
+    )
+    acts = [(event.ticket_id, act)]
+    if event.merged_into is not None and what is What.MERGED:
+        acts.append((event.merged_into, Happening(event.event_id, What.TOOK_OVER, at)))
+    return acts
 
 
 def arrival_of(event: object, now: datetime) -> list[Arrival]:

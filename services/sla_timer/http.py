@@ -7,17 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import PlainTextResponse
 
 from services.sla_timer import storage
 from services.sla_timer.domain.clocks import Clock
+from services.sla_timer.explaining import NotOneTicket, explain
+from services.sla_timer.in_force import PoliciesInForce
 from services.sla_timer.settings import Settings
 from shared.database import Database
-from shared.http import bearer_token, forbidden, same_secret, unauthorized
+from shared.http import Problem, bearer_token, forbidden, same_secret, unauthorized
 
 _NEXT_DUE: Final = 20
 
 
-def build_router(database: Database, settings: Settings) -> APIRouter:
+def build_router(database: Database, settings: Settings, in_force: PoliciesInForce) -> APIRouter:
     async def authorise(request: Request) -> None:
         if settings.sla_timer_api_token is None:
             raise forbidden("this installation has not set SLA_TIMER_API_TOKEN")
@@ -39,6 +42,15 @@ def build_router(database: Database, settings: Settings) -> APIRouter:
                 "next_due": [_shown(*item) for item in await storage.next_due(connection, _NEXT_DUE)],
             }
 
+    @router.get("/clocks/{ticket_id}/explanation", response_class=PlainTextResponse)
+    async def explanation(ticket_id: uuid.UUID) -> str:
+        """How the due times of a ticket's promises came about, as a person would do the sum."""
+        async with database.transaction() as connection:
+            try:
+                return await explain(connection, str(ticket_id), in_force.policies, datetime.now(UTC))
+            except NotOneTicket as error:
+                raise Problem(404, "Not Found", str(error)) from None
+
     @router.get("/peaks")
     async def peaks(hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24) -> dict[str, Any]:
         """Peaks going on; arrivals and first answers (business seconds, exact percentiles) by hour, UTC."""
@@ -47,8 +59,16 @@ def build_router(database: Database, settings: Settings) -> APIRouter:
             return {
                 "since": since,
                 "active": [
-                    {"brand": place.brand, "queue": place.queue, "began_at": began_at}
-                    for place, began_at in sorted((await storage.active_peaks(connection)).items())
+                    {
+                        "brand": place.brand,
+                        "queue": place.queue,
+                        "channel": place.channel,
+                        "began_at": peak.began_at,
+                        "cause": peak.cause,
+                    }
+                    for place, peak in sorted(
+                        (await storage.active_peaks(connection)).items(), key=lambda item: item[1].began_at
+                    )
                 ],
                 "arrivals": await storage.arrivals_by_hour(connection, since),
                 "first_response": await storage.first_responses_by_hour(connection, since),
@@ -65,9 +85,13 @@ def _shown(ticket_id: uuid.UUID, clock: Clock) -> dict[str, Any]:
         "generation": clock.generation,
         "state": clock.state,
         "queue": clock.queue,
+        "category": clock.category,
         "priority": clock.priority,
+        "agent_group": clock.agent_group,
         "policy": clock.terms.policy,
+        "policy_version": clock.terms.policy_version,
         "calendar": clock.terms.calendar,
+        "calendar_version": clock.terms.calendar_version,
         "target_seconds": clock.terms.target_seconds,
         "started_at": clock.started_at,
         "due_at": clock.due_at,

@@ -18,7 +18,9 @@ class Measures:
         for event in events:
             metrics.CLOCK_EVENTS.labels(event.target, event.kind, event.priority or "none").inc()
             if event.kind is SlaKind.MET and event.business_seconds is not None:
-                in_peak = event.queue is not None and Place(event.brand, event.queue) in self._peaks
+                in_peak = event.queue is not None and not self._peaks.isdisjoint(
+                    (Place(event.brand, event.queue), Place(event.brand, event.queue, event.channel))
+                )
                 metrics.RESPONSE_SECONDS.labels(
                     event.target, event.brand, event.priority or "none", "in" if in_peak else "out"
                 ).observe(event.business_seconds)
@@ -29,7 +31,7 @@ class Measures:
 
     def peaks(self, active: Collection[Place]) -> None:
         for place in {*self._peaks, *active}:
-            metrics.PEAK_ACTIVE.labels(place.brand, place.queue).set(place in active)
+            metrics.PEAK_ACTIVE.labels(place.brand, place.queue, place.channel or "*").set(place in active)
         self._peaks = frozenset(active)
 
     def open_clocks(self, by_target: dict[Target, int]) -> None:

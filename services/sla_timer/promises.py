@@ -1,7 +1,7 @@
 """Brings the clocks of locked tickets up to date in the caller's transaction: play, compare, store, schedule, tell.
 
-The one way by which a clock changes, whoever asks: a handler with new events, the deadline runner when time has run,
-the re-planner after an edit of the policies.
+`settle` is the way by which a clock changes when something has happened, whoever asks: a handler with new events, the
+re-planner after an edit of the policies. `ring` is the short way for the deadline runner, when only time has run.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.sla_timer import storage
+from services.sla_timer.domain import clocks as clockwork
 from services.sla_timer.domain.clocks import Clock, Ticket, fold, reconcile
 from services.sla_timer.domain.policies import Policies
 from services.sla_timer.storage import DEADLINES, OUTBOX, Kept
@@ -34,12 +35,10 @@ async def settle(
     now: datetime,
     *,
     traces: Mapping[uuid.UUID, str] | None = None,
-    fired: bool = False,
 ) -> list[SlaEvent]:
     """Settle these tickets, which the caller has locked; what is not known yet stays as it is.
 
-    `traces`: the trace context of what caused it, by ticket. `fired`: their deadlines have been taken, so that each is
-    written anew. Returns the events that were put into the outbox.
+    `traces`: the trace context of what caused it, by ticket. Returns the events that were put into the outbox.
     """
     known = {item.ticket_id: (item, item.ticket) for item in tickets if item.ticket is not None}
     ids = sorted(known)
@@ -47,6 +46,7 @@ async def settle(
         return []
     happenings = await storage.happenings_of(connection, ids)
     clocks = await storage.clocks_of(connection, ids)
+    await _learn_calendars(connection, policies, clocks)
     events: list[SlaEvent] = []
     changed: list[tuple[Ticket, Clock]] = []
     settled: list[Kept] = []
@@ -63,11 +63,74 @@ async def settle(
             has_open=any(clock.is_open for clock in folded),
             alarm_at=told.next_alarm_at,
         )
-        if fired or after != kept:
+        if after != kept:
             settled.append(after)
     await storage.save_clocks(connection, changed)
     await storage.save_tickets(connection, settled, policies.version, now)
-    await _schedule(connection, {ticket_id: known[ticket_id][0] for ticket_id in ids}, settled, fired=fired)
+    moved = [item for item in settled if item.alarm_at != known[item.ticket_id][0].alarm_at]
+    await _schedule(connection, moved)
+    await DEADLINES.cancel(connection, [item.ticket_id for item in moved if item.alarm_at is None])
+    await _tell(connection, events, traces)
+    return events
+
+
+async def ring(
+    connection: AsyncConnection, policies: Policies, tickets: Collection[Kept], now: datetime
+) -> list[SlaEvent]:
+    """What time has done to these tickets, which the caller has locked and whose deadlines it has taken.
+
+    Returns the events that were put into the outbox.
+    """
+    # Stored alarms are those of the policies they were planned under; whoever finds others plans anew first.
+    outdated = [item for item in tickets if item.version != policies.version]
+    events = await settle(connection, policies, outdated, now) if outdated else []
+    current = {item.ticket_id: item for item in tickets if item.version == policies.version}
+    clocks = await storage.open_clocks_of(connection, sorted(current))
+    changed: list[Clock] = []
+    rung: list[Kept] = []
+    for ticket_id, kept in current.items():
+        assert kept.ticket is not None, "a ticket that has been planned is known"
+        told = clockwork.ring(kept.ticket, clocks.get(ticket_id, ()), now)
+        changed += told.changed
+        events += told.events
+        rung.append(replace(kept, alarm_at=told.next_alarm_at))
+    await storage.save_rung(connection, changed)
+    await storage.save_tickets(connection, rung, policies.version, now)
+    await _schedule(connection, rung)
+    # The deadline of one that was planned anew has been taken too, and may not have moved.
+    await _reschedule(connection, [item.ticket_id for item in outdated])
+    await _tell(connection, [event for event in events if event.ticket_id in current])
+    return events
+
+
+async def _learn_calendars(
+    connection: AsyncConnection, policies: Policies, clocks: Mapping[uuid.UUID, Mapping[uuid.UUID, Clock]]
+) -> None:
+    """Another replica may have made promises on a calendar that this one has not read yet."""
+    versions = {clock.terms.calendar_version for known in clocks.values() for clock in known.values()}
+    if not all(policies.knows(version) for version in versions if version):
+        policies.learn(await storage.archived_calendars(connection))
+
+
+async def _schedule(connection: AsyncConnection, tickets: Collection[Kept]) -> None:
+    await DEADLINES.schedule(
+        connection,
+        [
+            Deadline(item.ticket_id, CLOCKS_DEADLINE, item.ticket_id, item.alarm_at)
+            for item in tickets
+            if item.alarm_at is not None
+        ],
+    )
+
+
+async def _reschedule(connection: AsyncConnection, ids: Collection[uuid.UUID]) -> None:
+    if ids:
+        await _schedule(connection, (await storage.lock_free(connection, ids)).values())
+
+
+async def _tell(
+    connection: AsyncConnection, events: Collection[SlaEvent], traces: Mapping[uuid.UUID, str] | None = None
+) -> None:
     await OUTBOX.add(
         connection,
         [
@@ -75,19 +138,3 @@ async def settle(
             for event in events
         ],
     )
-    return events
-
-
-async def _schedule(
-    connection: AsyncConnection, before: Mapping[uuid.UUID, Kept], settled: Collection[Kept], *, fired: bool
-) -> None:
-    moved = [item for item in settled if fired or item.alarm_at != before[item.ticket_id].alarm_at]
-    await DEADLINES.schedule(
-        connection,
-        [
-            Deadline(item.ticket_id, CLOCKS_DEADLINE, item.ticket_id, item.alarm_at)
-            for item in moved
-            if item.alarm_at is not None
-        ],
-    )
-    await DEADLINES.cancel(connection, [item.ticket_id for item in moved if item.alarm_at is None and not fired])

@@ -21,8 +21,11 @@ class Settings(CommonSettings):
     sla_timer_calendars_file: Path = Field(
         default=_CONFIG / "calendars.yaml", description="when each brand and channel works, see docs/sla.md"
     )
+    sla_timer_reload_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
+        default=5.0, description="how often the two files are looked at for a change"
+    )
     sla_timer_api_token: SecretStr | None = Field(
-        default=None, description="bearer token for /v1/clocks and /v1/peaks; without one they answer nobody"
+        default=None, description="bearer token of the API (/v1/...); without one it answers nobody"
     )
     sla_timer_history_days: Annotated[int, Field(ge=31)] = Field(
         default=180,

@@ -342,7 +342,12 @@ async def test_leads_see_clocks_and_hours(settings: Settings, replica: Replica) 
         (row,) = hours["first_response"]
         assert (row["answered"], row["p50_seconds"], row["p90_seconds"], row["within_target"]) == (10, 50, 90, 10)
         overview = (await client.get("/v1/clocks")).json()
-        assert overview["open"] == {"first_response": 0, "next_response": 0, "resolution": 10}
+        assert overview["open"] == {
+            "first_response": 0,
+            "next_response": 0,
+            "periodic_update": 0,
+            "resolution": 10,
+        }
         assert len(overview["next_due"]) == 10
         ticket = (await client.get("/v1/clocks", params={"ticket_id": str(openings[0].ticket_id)})).json()
         assert [(clock["target"], clock["state"]) for clock in ticket["clocks"]] == [

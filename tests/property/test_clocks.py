@@ -10,16 +10,30 @@ from datetime import datetime, timedelta
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.sla_timer.domain.clocks import Clock, Happening, State, fold
+from services.sla_timer.domain.clocks import ALARMS, Clock, Happening, State, fold
 from services.sla_timer.domain.rules import What
-from shared.events import SlaKind, Target
+from shared.events import SlaEvent, SlaKind, Target
 from shared.taxonomy import Priority, Queue
 from tests.unit.sla_timer.support import POLICIES, TICKET, Watch, at, happened, outcome
 
 minutes = st.integers(0, 600).map(lambda tenths: tenths / 2)
 acts = st.builds(
     happened,
-    st.sampled_from((What.CUSTOMER_WROTE, What.REPLIED, What.WAITING, What.RESOLVED, What.REOPENED)),
+    st.sampled_from(
+        (
+            What.CUSTOMER_WROTE,
+            What.CUSTOMER_WROTE,
+            What.CUSTOMER_THANKED,
+            What.ACKNOWLEDGED,
+            What.REPLIED,
+            What.REPLIED,
+            What.WAITING,
+            What.RESOLVED,
+            What.REOPENED,
+            What.MERGED,
+            What.TOOK_OVER,
+        )
+    ),
     minutes,
 )
 corrections = st.builds(
@@ -77,9 +91,9 @@ def test_any_order_and_any_repetition_come_to_the_same_clocks(history: list[Happ
 def test_each_alarm_rings_at_most_once_and_steps_count_up(history: list[Happening], seed: int) -> None:
     watch = deliver(history, random.Random(seed), ring=True)
     rang = Counter(
-        (event.clock_id, event.kind, event.warning_share)
+        (event.clock_id, event.kind, event.warning_share, event.warning_before_seconds, event.escalation)
         for event in watch.told
-        if event.kind in (SlaKind.WARNING, SlaKind.BREACHED)
+        if event.kind in ALARMS
     )
     assert all(count == 1 for count in rang.values())
     for clock_id in {event.clock_id for event in watch.told}:
@@ -90,6 +104,30 @@ def test_each_alarm_rings_at_most_once_and_steps_count_up(history: list[Happenin
         assert flags == sorted(flags)
         assert (watch.stored[clock_id].breached_at is not None) == flags[-1]
         assert watch.stored[clock_id].told == len(events)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories, st.lists(st.floats(0, 600), min_size=1, max_size=8), st.integers(0, 2**32))
+def test_the_short_way_comes_to_what_the_long_way_does(history: list[Happening], times: list[float], seed: int) -> None:
+    """Where only time has run, ringing the stored alarms is settling the whole ticket."""
+    order = random.Random(seed)
+    watch, arriving, now = Watch(), list(history), 0.0
+    order.shuffle(arriving)
+    for time in sorted(times):
+        batch = [arriving.pop() for _ in range(min(len(arriving), order.randint(0, 3)))]
+        now = max(now, time, *((item.at - at(0)).total_seconds() / 60 for item in batch), 0.0)
+        watch.take(now, *batch)
+        now += order.random() * 200
+        short, long = watch.rung(at(now)), watch.settled(at(now))
+        assert sorted(short.events, key=_identity) == sorted(long.events, key=_identity)
+        assert {clock.id: clock for clock in short.changed} == {clock.id: clock for clock in long.changed}
+        assert short.next_alarm_at == long.next_alarm_at
+        watch.ring(now)
+        assert watch.settled(at(now)).events == ()
+
+
+def _identity(event: SlaEvent) -> tuple[str, int]:
+    return (str(event.clock_id), event.step)
 
 
 @settings(max_examples=100, deadline=None)
@@ -144,16 +182,19 @@ def test_no_promise_is_forgotten(history: list[Happening]) -> None:
         (item for item in history if item.what not in (What.ROUTED, What.CORRECTED)),
         key=lambda item: (item.at, list(What).index(item.what)),
     )
-    answered = [index for index, item in enumerate(acts) if item.what in (What.REPLIED, What.RESOLVED)]
-    last_wrote = max((index for index, item in enumerate(acts) if item.what is What.CUSTOMER_WROTE), default=None)
+    ends = (What.RESOLVED, What.MERGED)
+    asks = (What.CUSTOMER_WROTE, What.TOOK_OVER)
+    answered = [index for index, item in enumerate(acts) if item.what in (What.REPLIED, *ends)]
+    last_wrote = max((index for index, item in enumerate(acts) if item.what in asks), default=None)
+    answers_nothing = (What.REOPENED, What.CUSTOMER_THANKED, What.ACKNOWLEDGED)
     if (
         last_wrote is not None
         and answered
         and answered[0] < last_wrote
-        and all(item.what is What.REOPENED for item in acts[last_wrote + 1 :])
+        and all(item.what in answers_nothing for item in acts[last_wrote + 1 :])
     ):
         assert any(clock.target is Target.NEXT_RESPONSE and clock.state is State.RUNNING for clock in clocks)
-    resolved = max((index for index, item in enumerate(acts) if item.what is What.RESOLVED), default=-1)
-    reopened = any(item.what in (What.REOPENED, What.CUSTOMER_WROTE) for item in acts[resolved + 1 :])
+    resolved = max((index for index, item in enumerate(acts) if item.what in ends), default=-1)
+    reopened = any(item.what in (What.REOPENED, *asks) for item in acts[resolved + 1 :])
     is_open = resolved < 0 or reopened
     assert any(clock.target is Target.RESOLUTION and clock.is_open for clock in clocks) == is_open

@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import text
 
 from services.sla_timer.app import build
-from services.sla_timer.config import load_policies
 from services.sla_timer.firing import Firing
 from services.sla_timer.handlers import Handlers
+from services.sla_timer.in_force import PoliciesInForce
 from services.sla_timer.measures import Measures
 from services.sla_timer.settings import Settings
 from services.sla_timer.storage import DEADLINES
@@ -31,6 +31,7 @@ from shared.events import (
     Disposition,
     Event,
     PeakEvent,
+    PolicyChanged,
     SlaEvent,
     TicketActivity,
     TicketMessage,
@@ -158,24 +159,30 @@ class Replica:
     database: Database = field(init=False)
     handlers: Handlers = field(init=False)
     firing: Firing = field(init=False)
+    in_force: PoliciesInForce = field(init=False)
 
     def __post_init__(self) -> None:
         self.database = Database(self.settings, service="sla_timer")
-        policies = load_policies(self.settings.sla_timer_policies_file, self.settings.sla_timer_calendars_file)
+        self.in_force = PoliciesInForce(
+            self.settings.sla_timer_policies_file, self.settings.sla_timer_calendars_file, self.database
+        )
         measures = Measures()
-        self.handlers = Handlers(self.database, policies, measures, group="test")
-        self.firing = Firing(self.database, policies, measures)
+        self.handlers = Handlers(self.database, self.in_force, measures, group="test")
+        self.firing = Firing(self.database, self.in_force, measures)
 
     async def take(self, *events: Event) -> None:
         await self.handlers.on_tickets(received(*events))
 
     def runner(self) -> Runner:
-        return Runner(self.database, DEADLINES, self.firing.on_due)
+        return Runner(self.database, DEADLINES, self.firing.on_due, at_once=2)
 
     async def told(self, ticket_id: uuid.UUID | None = None) -> list[SlaEvent]:
         """What has been put into the outbox, in order."""
         events = [event for event in await self._outbox() if isinstance(event, SlaEvent)]
         return [event for event in events if ticket_id is None or event.ticket_id == ticket_id]
+
+    async def policy_changes(self) -> list[PolicyChanged]:
+        return [event for event in await self._outbox() if isinstance(event, PolicyChanged)]
 
     async def peaks(self) -> list[PeakEvent]:
         return [event for event in await self._outbox() if isinstance(event, PeakEvent)]

@@ -6,6 +6,9 @@ its own time. `reconcile` compares the result with what has been told and says w
 
 Three things are frozen against later knowledge: an alarm that was told (a warning, a breach) stays told; a clock that
 is breached keeps the terms and the due time it broke; a clock that has ended keeps its terms when policies are edited.
+
+When nothing has happened and only time has run, `ring` comes to what `fold` and `reconcile` would, from the stored
+clocks alone: each carries the alarms that lie before it.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from services.sla_timer.domain.policies import Policies, Terms
+from services.sla_timer.domain.policies import Mark, Policies, Terms
 from services.sla_timer.domain.rules import ORDER, TABLE, Effect, What
 from shared.calendars import Calendar
 from shared.events import SlaEvent, SlaKind, Target, derive_id
-from shared.taxonomy import Channel, Priority, Queue
+from shared.taxonomy import Category, Channel, Priority, Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Happening:
     queue: Queue | None = None
     priority: Priority | None = None
     revision: int = 0
+    category: Category | None = None
+    agent_group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class State(StrEnum):
 
 
 OPEN: Final = frozenset({State.RUNNING, State.PAUSED})
-ALARMS: Final = frozenset({SlaKind.WARNING, SlaKind.BREACHED})
+ALARMS: Final = frozenset({SlaKind.WARNING, SlaKind.BREACHED, SlaKind.ESCALATED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,12 @@ class Step:
     at: datetime
     due_at: datetime | None = None
     used_seconds: int | None = None
-    share: float | None = None
+    mark: Mark | None = None
+    """Of a warning or an escalation: which."""
 
     @property
-    def identity(self) -> tuple[SlaKind, datetime, float | None]:
-        return (self.kind, self.at, self.share)
+    def identity(self) -> tuple[SlaKind, datetime, Mark | None]:
+        return (self.kind, self.at, self.mark)
 
 
 Spans = tuple[tuple[datetime, datetime | None], ...]
@@ -78,15 +84,22 @@ Spans = tuple[tuple[datetime, datetime | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A moment at which time alone changes something. No `share`: the due time itself."""
+    """A moment at which time alone changes something: `at` it, the clock will have used what its mark says."""
 
     at: datetime
-    share: float | None = None
+    mark: Mark
+
+    def ring(self, due_at: datetime | None) -> Step:
+        kind = self.mark.kind
+        used = None if kind is SlaKind.WARNING else int(self.mark.used_seconds)
+        return Step(kind, self.at, due_at, used, None if kind is SlaKind.BREACHED else self.mark)
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """One promise about one ticket. `course`: its life so far; `told`: how many SlaEvents it has been given."""
+    """One promise about one ticket. `course`: its life so far; `told`: how many SlaEvents it has been given; `alarms`:
+    what time will do to it; `agent_group`: of who met it.
+    """
 
     id: uuid.UUID
     target: Target
@@ -96,14 +109,16 @@ class Clock:
     started_at: datetime
     priority: Priority
     queue: Queue | None = None
+    category: Category | None = None
+    agent_group: str | None = None
     due_at: datetime | None = None
     ended_at: datetime | None = None
     breached_at: datetime | None = None
     course: tuple[Step, ...] = ()
     told: int = 0
-    # Of a clock that is being played through: when it ran (the last span open), and what time will do to it.
+    alarms: tuple[Alarm, ...] = ()
     spans: Spans = field(default=(), compare=False)
-    alarms: tuple[Alarm, ...] = field(default=(), compare=False)
+    """Of a clock that is being played through: when it ran."""
 
     @property
     def is_open(self) -> bool:
@@ -168,6 +183,7 @@ class _Play:
         self._known = known
         self._priority = policies.provisional_priority
         self._queue: Queue | None = None
+        self._category: Category | None = None
         self._current: dict[Target, Clock] = {}
         self._ended: list[Clock] = []
 
@@ -176,48 +192,55 @@ class _Play:
         if happening.what in (What.ROUTED, What.CORRECTED):
             self._priority = happening.priority or self._priority
             self._queue = happening.queue or self._queue
-        answered = self._is_met(Target.FIRST_RESPONSE)  # before this: what meets the first response starts no next
+            self._category = happening.category or self._category
+        answered = self._has_ended(Target.FIRST_RESPONSE)  # before this: what meets the first response starts no next
         for target, effect in TABLE[happening.what].items():
-            self._apply(target, effect, happening.at, answered)
+            self._apply(target, effect, happening, answered)
 
     def until(self, now: datetime) -> list[Clock]:
         self._ring(now, inclusive=True)
         return sorted([*self._ended, *self._current.values()], key=lambda clock: (clock.started_at, clock.target))
 
-    def _apply(self, target: Target, effect: Effect, at: datetime, answered: bool) -> None:
-        clock = self._current.get(target)
+    def _apply(self, target: Target, effect: Effect, happening: Happening, answered: bool) -> None:
+        clock, at = self._current.get(target), happening.at
         is_open = clock is not None and clock.is_open
-        if effect is Effect.START or (
+        if effect is Effect.RENEW:
+            resolution = self._current.get(Target.RESOLUTION)
+            if resolution is not None and resolution.state is State.RUNNING:
+                if clock is not None and is_open:
+                    self._end(clock, State.MET, SlaKind.MET, happening)
+                self._start(target, at)
+        elif effect is Effect.START or (
             not is_open and (effect is Effect.CONTINUE or (effect is Effect.OWE and answered))
         ):
             self._start(target, at)
         elif clock is not None and is_open:
             match effect:
                 case Effect.MEET:
-                    self._end(clock, State.MET, SlaKind.MET, at)
+                    self._end(clock, State.MET, SlaKind.MET, happening)
                 case Effect.CANCEL:
-                    self._end(clock, State.CANCELLED, SlaKind.CANCELLED, at)
+                    self._end(clock, State.CANCELLED, SlaKind.CANCELLED, happening)
                 case Effect.PAUSE if clock.state is State.RUNNING:
                     self._pause(clock, at)
-                case Effect.OWE | Effect.CONTINUE if clock.state is State.PAUSED:
+                case Effect.OWE | Effect.CONTINUE | Effect.RESUME if clock.state is State.PAUSED:
                     self._resume(clock, at)
                 case Effect.REPLAN:
-                    self._current[target] = self._planned(clock)
+                    self._replan(clock, happening)
                 case _:
                     pass
 
     def _start(self, target: Target, at: datetime) -> None:
-        previous = self._current.pop(target, None)
-        if previous is not None:
-            self._ended.append(previous)
+        previous = self._current.get(target)
         generation = previous.generation + 1 if previous else 1
         clock_id = clock_id_of(self._ticket.id, target, generation)
         known = self._known.get(clock_id)
-        breached_at = known.breached_at if known else None
-        spans = ((at, None),)
         terms = self._terms_now(target, clock_id)
-        due, alarms = (breached_at, ()) if breached_at else self._times(target, terms, spans, known, ())
-        self._current[target] = Clock(
+        if terms is None:  # nothing of the kind is promised
+            return
+        if previous is not None:
+            self._ended.append(previous)
+        breached_at = known.breached_at if known else None
+        clock = Clock(
             id=clock_id,
             target=target,
             generation=generation,
@@ -226,12 +249,18 @@ class _Play:
             started_at=at,
             priority=self._priority,
             queue=self._queue,
-            due_at=due,
+            category=self._category,
             breached_at=breached_at,
-            course=(Step(SlaKind.STARTED, at, due),),
-            spans=spans,
-            alarms=alarms,
+            spans=((at, None),),
         )
+        due, alarms = self._times(clock)
+        self._current[target] = replace(clock, due_at=due, alarms=alarms, course=(Step(SlaKind.STARTED, at, due),))
+
+    def _replan(self, clock: Clock, happening: Happening) -> None:
+        if self._promised(clock.target, clock.id) is None:  # what it is now, is promised no such thing
+            self._end(clock, State.CANCELLED, SlaKind.CANCELLED, happening)
+        else:
+            self._current[clock.target] = self._planned(clock)
 
     def _pause(self, clock: Clock, at: datetime) -> None:
         *before, (begun, _) = clock.spans
@@ -250,87 +279,107 @@ class _Play:
             running, course=(*clock.course, Step(SlaKind.RESUMED, at, running.due_at))
         )
 
-    def _end(self, clock: Clock, state: State, kind: SlaKind, at: datetime) -> None:
-        used = self._used(clock, at) // timedelta(seconds=1) if kind is SlaKind.MET else None
-        step = Step(kind, at, clock.due_at, used)
-        self._current[clock.target] = replace(clock, state=state, ended_at=at, alarms=(), course=(*clock.course, step))
+    def _end(self, clock: Clock, state: State, kind: SlaKind, happening: Happening) -> None:
+        met = kind is SlaKind.MET
+        used = self._used(clock, happening.at) // timedelta(seconds=1) if met else None
+        self._current[clock.target] = replace(
+            clock,
+            state=state,
+            ended_at=happening.at,
+            agent_group=happening.agent_group if met else None,
+            alarms=(),
+            course=(*clock.course, Step(kind, happening.at, clock.due_at, used)),
+        )
 
-    def _is_met(self, target: Target) -> bool:
+    def _has_ended(self, target: Target) -> bool:
         clock = self._current.get(target)
-        return clock is not None and clock.state is State.MET
+        return clock is not None and not clock.is_open
 
     # --- terms and times ---------------------------------------------------------------------------------------------
 
-    def _terms_now(self, target: Target, clock_id: uuid.UUID) -> Terms:
+    def _terms_now(self, target: Target, clock_id: uuid.UUID) -> Terms | None:
+        """What is promised now; what is breached, or has ended as what it is now, keeps what was promised then."""
         known = self._known.get(clock_id)
-        if known and (known.breached_at or (not known.is_open and known.priority == self._priority)):
-            return known.terms
-        return self._policies.terms(self._ticket.brand, self._ticket.channel, self._priority, target)
+        if known is not None:
+            same = (known.priority, known.category) == (self._priority, self._category)
+            if known.breached_at or (not known.is_open and same):
+                return known.terms
+        return self._promised(target, clock_id)
+
+    def _promised(self, target: Target, clock_id: uuid.UUID) -> Terms | None:
+        terms = self._policies.terms(self._ticket.brand, self._ticket.channel, self._category, self._priority, target)
+        known = self._known.get(clock_id)
+        ended = known is not None and not known.is_open
+        if terms is None and known is not None and ended and known.terms.policy_version != self._policies.version:
+            return known.terms  # the policies of then promised it: an edit undoes no history
+        return terms
 
     def _planned(self, clock: Clock) -> Clock:
-        """The clock under the terms of now, with its due time and its alarms."""
-        if clock.breached_at is not None:  # frozen
-            return replace(clock, priority=self._priority, queue=self._queue, alarms=())
-        terms = self._terms_now(clock.target, clock.id)
-        due, alarms = self._times(clock.target, terms, clock.spans, self._known.get(clock.id), clock.course)
+        """The clock under the terms of now, with its due time and its alarms. What is breached keeps its terms."""
+        terms = clock.terms if clock.breached_at else self._terms_now(clock.target, clock.id) or clock.terms
+        planned = replace(clock, terms=terms, priority=self._priority, queue=self._queue, category=self._category)
+        due, alarms = self._times(planned)
+        if clock.breached_at is not None:
+            due = clock.due_at
         return replace(
-            clock,
-            terms=terms,
-            priority=self._priority,
-            queue=self._queue,
-            due_at=due if clock.state is State.RUNNING else None,
-            alarms=alarms,
+            planned, due_at=due if clock.state is State.RUNNING or clock.breached_at else None, alarms=alarms
         )
 
-    def _times(
-        self, target: Target, terms: Terms, spans: Spans, known: Clock | None, course: Sequence[Step]
-    ) -> tuple[datetime | None, tuple[Alarm, ...]]:
-        """When it is due, and what rings until then."""
-        calendar = self._calendar(terms, target)
-        due = _reached(spans, calendar, terms.target_seconds)
+    def _times(self, clock: Clock) -> tuple[datetime | None, tuple[Alarm, ...]]:
+        """When it is due, and what rings until it ends."""
+        known, terms = self._known.get(clock.id), clock.terms
+        calendar = self._policies.calendar(terms)
+        due = clock.breached_at or _reached(clock.spans, calendar, terms.target_seconds)
         if known is not None and not known.is_open:
             # What has ended is history: no later knowledge, and no edited policy, breaches it after the fact.
             return due, ()
-        # A warning that has rung stays rung, though its moment moves when the clock is re-planned.
-        rung = {step.share for step in (*course, *(known.course if known else ())) if step.kind is SlaKind.WARNING}
-        alarms = [
-            Alarm(at, share)
-            for share in terms.warnings
-            if share not in rung and (at := _reached(spans, calendar, terms.target_seconds * share)) is not None
-        ]
-        if due is not None:
-            alarms.append(Alarm(due))
-        return due, tuple(alarms)
+        # What has rung stays rung, though its moment moves when the clock is re-planned.
+        rung = {_bell(step.mark) for step in (*clock.course, *(known.course if known else ())) if step.mark is not None}
+        alarms = []
+        for mark in (*terms.marks, terms.breach):
+            if _bell(mark) in rung or (clock.breached_at is not None and mark.kind is not SlaKind.ESCALATED):
+                continue
+            at = _reached(clock.spans, calendar, mark.used_seconds)
+            if at is not None:
+                alarms.append(Alarm(max(at, clock.breached_at) if clock.breached_at else at, mark))
+        return due, tuple(sorted(alarms, key=_ringing_order))
 
     def _ring(self, until: datetime, *, inclusive: bool) -> None:
-        """Let time run: what is due by `until` warns and breaches."""
+        """Let time run: what is due by `until` warns, breaches and escalates."""
         for target, clock in self._current.items():
-            if clock.state is not State.RUNNING or not clock.alarms:
-                continue
-            ringing = [alarm for alarm in clock.alarms if alarm.at < until or (inclusive and alarm.at == until)]
-            if not ringing:
-                continue
-            steps = [self._alarm_step(clock, alarm) for alarm in sorted(ringing, key=lambda alarm: alarm.at)]
-            breach = next((alarm for alarm in ringing if alarm.share is None), None)
-            self._current[target] = replace(
-                clock,
-                course=(*clock.course, *steps),
-                breached_at=breach.at if breach else None,
-                alarms=() if breach else tuple(alarm for alarm in clock.alarms if alarm not in ringing),
-            )
-
-    def _alarm_step(self, clock: Clock, alarm: Alarm) -> Step:
-        if alarm.share is not None:
-            return Step(SlaKind.WARNING, alarm.at, clock.due_at, share=alarm.share)
-        return Step(SlaKind.BREACHED, alarm.at, clock.due_at, clock.terms.target_seconds)
+            self._current[target] = _rung(clock, until, inclusive=inclusive)
 
     def _used(self, clock: Clock, until: datetime) -> timedelta:
-        calendar = self._calendar(clock.terms, clock.target)
+        calendar = self._policies.calendar(clock.terms)
         return sum((calendar.business_time(begun, ended or until) for begun, ended in clock.spans), timedelta(0))
 
-    def _calendar(self, terms: Terms, target: Target) -> Calendar:
-        current = self._policies.terms(self._ticket.brand, self._ticket.channel, self._priority, target)
-        return self._policies.calendar(terms, current)
+
+def _rung(clock: Clock, until: datetime, *, inclusive: bool) -> Clock:
+    """The clock after its alarms until then have rung."""
+    ringing = [alarm for alarm in clock.alarms if alarm.at < until or (inclusive and alarm.at == until)]
+    if not ringing or clock.state is not State.RUNNING:
+        return clock
+    breach = next((alarm for alarm in ringing if alarm.mark.kind is SlaKind.BREACHED), None)
+    return replace(
+        clock,
+        course=(*clock.course, *(alarm.ring(clock.due_at) for alarm in ringing)),
+        breached_at=breach.at if breach else clock.breached_at,
+        # A breached clock is not warned of any more.
+        alarms=tuple(
+            alarm
+            for alarm in clock.alarms
+            if alarm not in ringing and not (breach and alarm.mark.kind is SlaKind.WARNING)
+        ),
+    )
+
+
+def _ringing_order(alarm: Alarm) -> tuple[datetime, int]:
+    return (alarm.at, _STEP_ORDER[alarm.mark.kind])
+
+
+def _bell(mark: Mark) -> tuple[SlaKind, object]:
+    """What makes two marks the same one, though a target of another length rings it at another time."""
+    return (mark.kind, mark.share or mark.before_seconds or mark.level)
 
 
 def _reached(spans: Spans, calendar: Calendar, seconds: float) -> datetime | None:
@@ -373,6 +422,23 @@ def reconcile(ticket: Ticket, known: Mapping[uuid.UUID, Clock], folded: Sequence
     return Told(tuple(changed), tuple(events), min(alarms, default=None))
 
 
+def ring(ticket: Ticket, known: Iterable[Clock], now: datetime) -> Told:
+    """What `now` does to a ticket's open clocks, all of which are given. Nothing has happened since they were settled."""
+    changed: list[Clock] = []
+    events: list[SlaEvent] = []
+    alarms: list[datetime] = []
+    for before in known:
+        rung = _rung(before, now, inclusive=True)
+        steps = rung.course[len(before.course) :]
+        if steps:
+            after = replace(rung, course=_in_order(rung.course), told=before.told + len(steps))
+            changed.append(after)
+            events += _events(ticket, before, after, steps, now)
+        if rung.next_alarm_at is not None:
+            alarms.append(rung.next_alarm_at)
+    return Told(tuple(changed), tuple(events), min(alarms, default=None))
+
+
 def _untold(before: Clock | None, clock: Clock, now: datetime) -> list[Step]:
     if before is None:
         return list(_worth_telling(clock.course, clock))
@@ -386,7 +452,7 @@ def _untold(before: Clock | None, clock: Clock, now: datetime) -> list[Step]:
     moves_due = {SlaKind.STARTED, SlaKind.PAUSED, SlaKind.RESUMED}
     if (
         clock.is_open
-        and (clock.due_at, clock.terms) != (before.due_at, before.terms)
+        and not (clock.due_at == before.due_at and clock.terms.promises_as(before.terms))
         and not any(step.kind in moves_due for step in steps)
     ):
         steps.insert(0, Step(SlaKind.REPLANNED, now, clock.due_at))
@@ -394,19 +460,23 @@ def _untold(before: Clock | None, clock: Clock, now: datetime) -> list[Step]:
 
 
 def _worth_telling(steps: Iterable[Step], clock: Clock) -> Iterator[Step]:
-    """A warning is of no use once the clock has ended; a breach is a fact."""
-    return (step for step in steps if clock.is_open or step.kind is not SlaKind.WARNING)
+    """A warning or a call for help is of no use once the clock has ended; a breach is a fact."""
+    return (step for step in steps if clock.is_open or step.kind not in (SlaKind.WARNING, SlaKind.ESCALATED))
 
 
 def _kept(before: Clock | None, clock: Clock, steps: Sequence[Step]) -> tuple[Step, ...]:
     """The course to store: what holds now, and every alarm and re-planning that was told."""
     if before is None:
-        return tuple(steps)
+        return _in_order(steps)
     lasting = [step for step in before.course if step.kind in ALARMS or step.kind is SlaKind.REPLANNED]
     holding = {step.identity for step in clock.course}
     still = [step for step in before.course if step.identity in holding and step not in lasting]
     fresh = [step for step in steps if step not in lasting and step not in still]
-    return tuple(sorted([*lasting, *still, *fresh], key=lambda step: (step.at, _STEP_ORDER[step.kind])))
+    return _in_order([*lasting, *still, *fresh])
+
+
+def _in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
+    return tuple(sorted(steps, key=lambda step: (step.at, _STEP_ORDER[step.kind])))
 
 
 _STEP_ORDER: Final = {
@@ -418,6 +488,7 @@ _STEP_ORDER: Final = {
             SlaKind.REPLANNED,
             SlaKind.WARNING,
             SlaKind.BREACHED,
+            SlaKind.ESCALATED,
             SlaKind.PAUSED,
             SlaKind.MET,
             SlaKind.CANCELLED,
@@ -442,6 +513,7 @@ def _events(
     for number, step in enumerate(steps, (before.told if before else 0) + 1):
         rang = step.kind in ALARMS
         breached = breached or step.kind is SlaKind.BREACHED
+        mark = step.mark
         yield SlaEvent(
             clock_id=clock.id,
             ticket_id=ticket.id,
@@ -451,8 +523,11 @@ def _events(
             brand=ticket.brand,
             channel=ticket.channel,
             queue=clock.queue,
+            category=clock.category,
             priority=clock.priority,
             policy=clock.terms.policy,
+            policy_version=clock.terms.policy_version or None,
+            calendar=clock.terms.calendar,
             target_seconds=clock.terms.target_seconds,
             started_at=clock.started_at,
             due_at=step.due_at,
@@ -460,6 +535,8 @@ def _events(
             fired_at=now if rang else None,
             lateness_ms=(now - step.at) // timedelta(milliseconds=1) if rang else None,
             business_seconds=step.used_seconds,
-            warning_share=step.share,
+            warning_share=mark.share if mark else None,
+            warning_before_seconds=mark.before_seconds if mark else None,
+            escalation=mark.level if mark else None,
             breached=breached,
         )

@@ -4,13 +4,28 @@
 
 from __future__ import annotations
 
-from services.sla_timer.domain.clocks import State, Ticket
-from services.sla_timer.domain.rules import What
-from shared.events import SlaKind, Target
-from shared.taxonomy import Channel, Priority, Queue
-from tests.unit.sla_timer.support import NINE, TICKET, Watch, at, happened, policies_of, targets
+from dataclasses import replace
+from datetime import timedelta
 
-FIRST, NEXT, RESOLUTION = Target.FIRST_RESPONSE, Target.NEXT_RESPONSE, Target.RESOLUTION
+from services.sla_timer.domain.clocks import State, Ticket
+from services.sla_timer.domain.policies import Policies, PolicyFile
+from services.sla_timer.domain.rules import What
+from shared.calendars import Calendar, Period
+from shared.events import EscalationLevel, SlaKind, Target
+from shared.taxonomy import Category, Channel, Priority, Queue
+from tests.unit.sla_timer.support import (
+    ALWAYS,
+    NINE,
+    OFFICE,
+    TICKET,
+    Watch,
+    at,
+    happened,
+    policies_of,
+    targets,
+)
+
+FIRST, NEXT, UPDATE, RESOLUTION = Target
 
 
 def kinds(events: list) -> list[tuple[Target, SlaKind]]:  # type: ignore[type-arg]
@@ -157,7 +172,7 @@ def test_a_correction_replans_open_promises_only() -> None:
     watch = Watch()
     watch.take(6, happened(What.REPLIED, 5))
     events = watch.take(8, happened(What.CORRECTED, 7, Priority.P1, Queue.SECURITY))
-    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED)]
+    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED), (UPDATE, SlaKind.CANCELLED)]
     assert watch.clock(FIRST).terms.policy == "default/P3"
 
 
@@ -165,11 +180,11 @@ def test_an_edited_policy_replans_what_is_open_and_leaves_history_alone() -> Non
     watch = Watch()
     watch.take(6, happened(What.REPLIED, 5))
     watch.policies = policies_of(
-        default={"calendar": "always", "warnings": [0.5], "targets": {"*": targets("1m", "1m", "2h")}}
+        default={"calendar": "always", "warnings": [0.5], "targets": {"*": targets("1m", "1m", "2h", "90m")}}
     )
     events = watch.take(7)
-    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED)]
-    assert events[0].due_at == at(120)
+    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED), (UPDATE, SlaKind.REPLANNED)]  # named after another rule
+    assert [event.due_at for event in events] == [at(120), at(95)]
     first = watch.clock(FIRST)
     assert (first.terms.target_seconds, first.breached_at) == (3600, None)
 
@@ -199,3 +214,131 @@ def test_an_activity_before_the_opening_counts_from_the_opening() -> None:
     watch = Watch()
     watch.take(1, happened(What.REPLIED, -30))
     assert watch.clock(FIRST).used_seconds == 0
+
+
+# --- warnings by time left, escalations, updates ---------------------------------------------------------------------
+
+
+def test_a_warning_may_say_what_is_left_and_the_breach_is_followed_by_calls_for_help() -> None:
+    watch = Watch()
+    watch.take(0, happened(What.ROUTED, 0, Priority.P1, Queue.SECURITY, 1), happened(What.REPLIED, 0))
+    told = [event for now in range(1, 120) for event in watch.ring(now) if event.target is RESOLUTION]
+    assert [(event.kind, event.at, event.warning_share, event.warning_before_seconds) for event in told[:2]] == [
+        (SlaKind.WARNING, at(30), 0.5, None),
+        (SlaKind.WARNING, at(55), None, 300),
+    ]
+    assert [(event.kind, event.at, event.escalation, event.business_seconds) for event in told[2:]] == [
+        (SlaKind.BREACHED, at(60), None, 3600),
+        (SlaKind.ESCALATED, at(75), EscalationLevel.HEAD, 4500),
+        (SlaKind.ESCALATED, at(100), EscalationLevel.ON_CALL, 6000),
+    ]
+    assert all(event.breached for event in told[2:])
+    assert {event.due_at for event in told} == {at(60)}
+    assert watch.next_alarm_at is None
+
+
+def test_nobody_is_called_while_the_customer_is_waited_for_or_after_the_end() -> None:
+    watch = Watch()
+    watch.take(0, happened(What.ROUTED, 0, Priority.P1, Queue.SECURITY, 1), happened(What.REPLIED, 0))
+    watch.ring(61)
+    watch.take(70, happened(What.WAITING, 70))
+    assert watch.next_alarm_at is None
+    assert watch.ring(500) == []
+    (resumed,) = [event for event in watch.take(500, happened(What.CUSTOMER_WROTE, 500)) if event.target is RESOLUTION]
+    assert (resumed.kind, resumed.due_at, resumed.breached) == (SlaKind.RESUMED, at(60), True)  # what was broken stays
+    (called,) = [event for event in watch.ring(506) if event.kind is SlaKind.ESCALATED]
+    assert (called.at, called.escalation) == (at(505), EscalationLevel.HEAD)  # 15 minutes of business time after it
+    watch.take(510, happened(What.RESOLVED, 510))
+    assert watch.next_alarm_at is None
+    assert watch.ring(1000) == []
+
+
+def test_updates_are_owed_at_regular_times_from_the_first_answer_to_the_resolution() -> None:
+    watch = Watch()
+    watch.take(10, happened(What.REPLIED, 10))
+    assert watch.clock(UPDATE).due_at == at(100)
+    (met, started) = [event for event in watch.take(60, happened(What.REPLIED, 60)) if event.target is UPDATE]
+    assert (met.kind, met.business_seconds, met.breached) == (SlaKind.MET, 3000, False)
+    assert (started.kind, started.due_at) == (SlaKind.STARTED, at(150))
+    (breach,) = [event for event in watch.ring(151) if event.kind is SlaKind.BREACHED]
+    assert (breach.target, breach.at) == (UPDATE, at(150))
+    (ended,) = [event for event in watch.take(160, happened(What.RESOLVED, 160)) if event.target is UPDATE]
+    assert (ended.kind, ended.breached) == (SlaKind.CANCELLED, True)
+
+
+def test_the_category_chooses_the_rule() -> None:
+    watch = Watch(
+        policies_of(
+            default={"calendar": "always", "targets": {"*": targets("1h", "1h", "1d")}},
+            theft={"calendar": "always", "category": "account_security", "targets": {"*": targets("2m", "5m", "2h")}},
+        )
+    )
+    watch.take(0.5)
+    routed = happened(What.ROUTED, 0.6, Priority.P1, Queue.SECURITY, 1, Category.ACCOUNT_SECURITY)
+    first, resolution = watch.take(0.7, routed)
+    assert (first.kind, first.due_at, first.policy, first.category) == (
+        SlaKind.REPLANNED,
+        at(2),
+        "theft/*",
+        Category.ACCOUNT_SECURITY,
+    )
+    assert resolution.due_at == at(120)
+    (back, _) = watch.take(1, happened(What.CORRECTED, 0.9, category=Category.HOW_TO))
+    assert (back.kind, back.due_at, back.policy) == (SlaKind.REPLANNED, at(60), "default/*")
+
+
+def test_who_met_a_promise_is_kept_with_it() -> None:
+    watch = Watch()
+    watch.take(6, happened(What.REPLIED, 5, agent_group="night"))
+    watch.take(9, happened(What.RESOLVED, 8, agent_group="payments"))
+    assert (watch.clock(FIRST).agent_group, watch.clock(RESOLUTION).agent_group) == ("night", "payments")
+    assert watch.clock(UPDATE).agent_group is None  # fell away, was not met
+
+
+def test_history_is_computed_on_the_calendar_of_its_time() -> None:
+    """An office that closed at 17:00 closes at 12:00 since: what was promised and met before stays as it was."""
+    rules = {"default": {"calendar": "office", "warnings": [], "targets": {"*": targets("2h", "1h", "2d")}}}
+    opening = Ticket(TICKET.id, "upay", Channel.EMAIL, at(150))  # 11:30
+    watch = Watch(policies_of(**rules), opening)
+    watch.take(200, happened(What.REPLIED, 200))
+    before = watch.clock(FIRST)
+    assert before.used_seconds == 3000
+    assert before.terms.calendar_version == OFFICE.version
+    mornings = Calendar("office", "UTC", ((Period.parse("09:00-12:00"),),) * 5 + ((), ()))
+    file = PolicyFile.model_validate({"rules": rules})
+    watch.policies = Policies(file, {"office": mornings, "always": ALWAYS}, {OFFICE.version: OFFICE})
+    events = watch.take(210, happened(What.CUSTOMER_WROTE, 205))
+    assert watch.clock(FIRST) == before
+    assert {event.target for event in events} == {NEXT, RESOLUTION}
+    resolution = watch.clock(RESOLUTION)
+    assert resolution.terms.calendar_version == mornings.version
+    # 2 days are now 6 hours: half an hour on Wednesday, 3 on Thursday, 2.5 on Friday.
+    assert resolution.due_at == NINE + timedelta(days=2, hours=2.5)
+
+
+def test_what_would_not_be_promised_today_is_kept_as_it_was_promised() -> None:
+    watch = Watch()
+    watch.take(10, happened(What.REPLIED, 10), happened(What.REPLIED, 5))
+    met = watch.clock(UPDATE)
+    assert met.state is State.MET
+    watch.policies = policies_of(
+        default={"calendar": "always", "warnings": [0.5], "targets": {"*": targets("1h", "30m", "4h")}}
+    )
+    events = watch.take(20)
+    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED), (UPDATE, SlaKind.CANCELLED)]
+    assert watch.clock(UPDATE) == met
+    assert watch.clock(UPDATE, 2).state is State.CANCELLED
+
+
+def test_a_new_version_that_promises_the_same_is_kept_and_not_told() -> None:
+    watch = Watch()
+    watch.take(1)
+    due = watch.clock(FIRST).due_at
+    watch.policies = policies_of(
+        other={"calendar": "always", "brand": "topay", "targets": {"P1": targets("1h", "30m", "4h")}},
+        default=watch.policies.dump()["default"] | {"warnings": [0.5]},
+    )
+    assert watch.take(2) == []
+    clock = watch.clock(FIRST)
+    assert (clock.due_at, clock.terms.policy_version) == (due, watch.policies.version)
+    assert replace(clock, terms=replace(clock.terms, policy_version="")).terms.promises_as(clock.terms)

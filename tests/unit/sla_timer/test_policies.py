@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from services.sla_timer.config import load_policies
 from services.sla_timer.domain.policies import PolicyError, Span
 from services.sla_timer.settings import Settings
-from shared.events import Target
-from shared.taxonomy import Channel, Priority
+from shared.events import EscalationLevel, SlaKind, Target
+from shared.taxonomy import Category, Channel, Priority
 from shared.yaml_files import ConfigError
 from tests.unit.sla_timer.support import ALWAYS, OFFICE, policies_of, targets
 
@@ -37,6 +38,11 @@ DEFAULT = rule("1h")
         # brand before channel before priority
         ({"a": rule("1m", brand="upay"), "b": rule("2m", channel="email")}, "a/*"),
         ({"a": rule("1m", "P1"), "b": rule("2m", channel="email")}, "b/*"),
+        # brand before category before channel
+        ({"a": rule("1m", brand="upay"), "b": rule("2m", category="refund")}, "a/*"),
+        ({"a": rule("1m", channel="email"), "b": rule("2m", category=["refund", "dispute"])}, "b/*"),
+        ({"a": rule("1m", category="dispute")}, "default/*"),
+        ({"a": rule("1m", brand="upay", category="refund"), "b": rule("2m", brand="upay", channel="email")}, "a/*"),
         # more of them before fewer
         ({"a": rule("1m", brand="upay"), "b": rule("2m", "P1", channel="email")}, "b/P1"),
         ({"a": rule("1m", "P1", brand="upay"), "b": rule("2m", brand="upay", channel="email")}, "b/*"),
@@ -45,7 +51,8 @@ DEFAULT = rule("1h")
 )
 def test_the_most_specific_rule_wins_in_whatever_order_they_stand(rules: dict[str, object], wins: str) -> None:
     for ordered in ({"default": DEFAULT, **rules}, {**rules, "default": DEFAULT}):
-        terms = policies_of(**ordered).terms("upay", Channel.EMAIL, Priority.P1, FIRST)
+        terms = policies_of(**ordered).terms("upay", Channel.EMAIL, Category.REFUND, Priority.P1, FIRST)
+        assert terms is not None
         assert terms.policy == wins
 
 
@@ -68,6 +75,7 @@ def test_a_calendar_that_is_not_there_is_refused() -> None:
 def test_a_day_is_a_working_day_of_the_calendar(text: str, seconds_always: int, seconds_office: int) -> None:
     span = Span.parse(text)
     assert (span.business_seconds(ALWAYS), span.business_seconds(OFFICE)) == (seconds_always, seconds_office)
+    assert Span.parse(str(span)) == span
 
 
 @pytest.mark.parametrize("text", ["", "0m", "15", "m15", "-1h", "1w", "2h1d", 15, None, "400d"])
@@ -87,25 +95,32 @@ def shipped() -> tuple[Path, Path]:
 def test_the_shipped_policies_promise_something_to_everyone() -> None:
     policies = load_policies(*shipped())
     for brand, channel, target in product((*BRANDS, "a_new_brand"), Channel, Target):
-        by_priority = [policies.terms(brand, channel, priority, target) for priority in Priority]
-        days = [terms.target_seconds / policies.calendar_named(terms.calendar).day_seconds for terms in by_priority]
+        by_priority = [policies.terms(brand, channel, None, priority, target) for priority in Priority]
+        promised = [terms for terms in by_priority if terms is not None]
+        assert promised == by_priority or target is Target.PERIODIC_UPDATE
+        days = [terms.target_seconds / policies.calendars[terms.calendar].day_seconds for terms in promised]
         assert days == sorted(days), (brand, channel, target)  # more urgent is never promised later
-        assert all(terms.warnings for terms in by_priority)
+        assert all(mark.kind is SlaKind.WARNING for terms in promised for mark in terms.marks[:1])
+        assert all(terms.marks for terms in promised)
 
 
 def test_live_channels_are_tighter_than_mail() -> None:
     policies = load_policies(*shipped())
-    for brand, channel, priority, target in product(BRANDS, LIVE, Priority, Target):
-        live = policies.terms(brand, channel, priority, target).target_seconds
-        if target is not Target.RESOLUTION:  # its length is counted on calendars of different hours
-            assert live < policies.terms(brand, Channel.EMAIL, priority, target).target_seconds
+    # Not the resolution: its length is counted on calendars of different hours.
+    for brand, channel, priority, target in product(BRANDS, LIVE, Priority, (FIRST, Target.NEXT_RESPONSE)):
+        live = policies.terms(brand, channel, None, priority, target)
+        mail = policies.terms(brand, Channel.EMAIL, None, priority, target)
+        assert live is not None
+        assert mail is not None
+        assert live.target_seconds < mail.target_seconds
 
 
 def test_every_hotline_has_working_hours_of_its_own() -> None:
     policies = load_policies(*shipped())
-    used = {policies.terms(brand, Channel.PHONE, Priority.P1, FIRST).calendar for brand in BRANDS}
+    promised = [policies.terms(brand, Channel.PHONE, None, Priority.P1, FIRST) for brand in BRANDS]
+    used = {terms.calendar for terms in promised if terms is not None}
     assert len(used) == len(BRANDS)
-    assert all(policies.calendar_named(name).day_seconds < 86_400 for name in used)
+    assert all(policies.calendars[name].day_seconds < 86_400 for name in used)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +129,7 @@ def test_every_hotline_has_working_hours_of_its_own() -> None:
         ("first_response: 2m", "first_response: 2x", "rules.chat.targets.P1.first_response", "'2x' is not a length"),
         ("first_response: 2m, ", "", "rules.chat.targets.P1.first_response", "required"),
         ("P1: { first_response: 2m", "P9: { first_response: 2m", "rules.chat.targets.P9", "P1"),
-        ("warnings: [0.5, 0.75, 0.9]", "warnings: [0.5, 1.5]", "rules.upay_chat.warnings.1", "less than 1"),
+        ("warnings: [0.5, 0.75, 0.9]", "warnings: [0.5, 1.5]", "rules.upay_chat.warnings", "between 0 and 1"),
         ("warnings: [0.5, 0.75, 0.9]", "warnings: [0.9, 0.5]", "rules.upay_chat.warnings", "must rise"),
         ("channel: phone", "channel: fax", "rules.hotline.channel.0", "app_chat"),
         ("calendar: upay_hotline", "calendar: upay_nights", "rules.upay_hotline.calendar", "no calendar 'upay_nights'"),
@@ -134,8 +149,95 @@ def test_what_is_wrong_is_told_with_file_and_field(tmp_path: Path, old: str, new
         load_policies(edited, calendars)
     told = str(caught.value)
     assert told.startswith(str(edited))
+    line = int(told.removeprefix(f"{edited}:").split(":")[0])
+    there = edited.read_text(encoding="utf-8").splitlines()[line - 1]
+    assert any(f"{part}:" in there for part in field.split(".")[-2:]), there
     assert field in told
     assert says in told
+
+
+# --- warnings, escalations, updates ---------------------------------------------------------------------------------
+
+
+def test_warnings_are_shares_of_the_target_or_the_time_that_is_left() -> None:
+    promise = {"within": "1h", "warnings": [0.5, 0.9, "10m"]}
+    terms = policies_of(default={"calendar": "always", "targets": {"*": targets(promise, "30m", "1d")}}).terms(
+        "upay", Channel.EMAIL, None, Priority.P1, FIRST
+    )
+    assert terms is not None
+    assert [(mark.used_seconds, mark.share, mark.before_seconds) for mark in terms.marks] == [
+        (1800, 0.5, None),
+        (3000, None, 600),
+        (3240, 0.9, None),
+    ]
+
+
+def test_a_rules_warning_is_left_out_where_a_target_is_too_short_for_it() -> None:
+    policies = policies_of(
+        default={"calendar": "always", "warnings": ["10m"], "targets": {"*": targets("5m", "30m", "1d")}}
+    )
+    first = policies.terms("upay", Channel.EMAIL, None, Priority.P1, FIRST)
+    following = policies.terms("upay", Channel.EMAIL, None, Priority.P1, Target.NEXT_RESPONSE)
+    assert first is not None
+    assert following is not None
+    assert first.marks == ()
+    assert [mark.used_seconds for mark in following.marks] == [1200]
+
+
+def test_escalations_call_after_the_breach_in_their_order() -> None:
+    steps = [{"to": "lead", "after": "10m"}, {"to": "head", "after": "30m"}, {"to": "on_call", "after": "1d"}]
+    policies = policies_of(
+        default={"calendar": "office", "escalations": steps, "targets": {"*": targets("1h", "1h", "1d")}}
+    )
+    terms = policies.terms("upay", Channel.EMAIL, None, Priority.P1, FIRST)
+    assert terms is not None
+    assert [(mark.used_seconds, mark.level) for mark in terms.marks if mark.kind is SlaKind.ESCALATED] == [
+        (3600 + 600, EscalationLevel.LEAD),
+        (3600 + 1800, EscalationLevel.HEAD),
+        (3600 + 8 * 3600, EscalationLevel.ON_CALL),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("promise", "says"),
+    [
+        ({"within": "5m", "warnings": ["10m"]}, "a warning would come before the clock starts"),
+        ({"within": "5m", "warnings": [0]}, "between 0 and 1"),
+        ({"within": "5m", "warnings": ["soon"]}, "'soon' is not a length of time"),
+        (
+            {"within": "5m", "escalations": [{"to": "on_call", "after": "1m"}, {"to": "lead", "after": "2m"}]},
+            "in the order lead, head, on_call",
+        ),
+        (
+            {"within": "5m", "escalations": [{"to": "lead", "after": "2m"}, {"to": "head", "after": "2m"}]},
+            "each escalation must come later",
+        ),
+        ({"within": "5m", "escalations": [{"to": "boss", "after": "2m"}]}, "lead"),
+        ({"warnings": [0.5]}, "within"),
+    ],
+)
+def test_warnings_and_escalations_that_cannot_be(promise: object, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        policies_of(default={"calendar": "always", "targets": {"*": targets(promise, "30m", "1d")}})
+
+
+def test_no_updates_are_promised_where_the_rule_names_none() -> None:
+    policies = policies_of(
+        default=DEFAULT, a={"calendar": "always", "brand": "upay", "targets": {"P1": targets("1m", "1m", "1h", "30m")}}
+    )
+    update = policies.terms("upay", Channel.EMAIL, None, Priority.P1, Target.PERIODIC_UPDATE)
+    assert update is not None
+    assert update.target_seconds == 1800
+    assert policies.terms("upay", Channel.EMAIL, None, Priority.P2, Target.PERIODIC_UPDATE) is None
+
+
+def test_a_change_is_told_by_the_names_of_rules_and_calendars() -> None:
+    before = policies_of(default=DEFAULT, a=rule("1m", brand="upay"), b=rule("1m", brand="topay"))
+    after = policies_of(default=rule("2h"), a=rule("1m", brand="upay"), c=rule("1m", brand="tp_wallet"))
+    versions = {"always": ALWAYS.version, "office": "another", "night": "gone"}
+    difference = after.difference(before.dump(), versions)
+    assert (difference.added, difference.removed, difference.changed) == (("c",), ("b",), ("default",))
+    assert difference.calendars == ("night", "office")
 
 
 def test_the_version_changes_with_a_promise_and_with_nothing_else() -> None:
