@@ -99,7 +99,8 @@ class Outgoing:
 
 def trace_of(event: Event) -> str:
     """A trace context for an event that came without one; the same each time it comes."""
-    return f"00-{event.event_id.hex}-{derive_id('span', event.event_id).hex[:16]}-00"
+    event_id = event.event_id  # derived anew each time it is asked for
+    return f"00-{event_id.hex}-{derive_id('span', event_id).hex[:16]}-00"
 
 
 def given_trace(traceparent: str, event: Event) -> str:

@@ -87,10 +87,10 @@ class Deadlines:
                 "FROM unnest(:ids, :kinds, :subjects, :due) AS row (id, kind, subject, due_at) "
                 "ON CONFLICT (id) DO UPDATE SET due_at = excluded.due_at, planned_at = excluded.planned_at, attempt = 0"
             ).bindparams(
-                bindparam("ids", type_=ARRAY(UuidType())),
-                bindparam("kinds", type_=ARRAY(Text())),
-                bindparam("subjects", type_=ARRAY(UuidType())),
-                bindparam("due", type_=ARRAY(DateTime(timezone=True))),
+                bindparam("ids", type_=ARRAY(UuidType(), dimensions=1)),
+                bindparam("kinds", type_=ARRAY(Text(), dimensions=1)),
+                bindparam("subjects", type_=ARRAY(UuidType(), dimensions=1)),
+                bindparam("due", type_=ARRAY(DateTime(timezone=True), dimensions=1)),
             ),
             {
                 "ids": [item.id for item in ordered],

@@ -63,10 +63,10 @@ class Outbox:
                 "FROM unnest(:topics, :types, :bodies, :traceparents) "
                 "WITH ORDINALITY AS row (topic, type, body, traceparent, position) ORDER BY position"
             ).bindparams(
-                bindparam("topics", type_=ARRAY(Text())),
-                bindparam("types", type_=ARRAY(Text())),
-                bindparam("bodies", type_=ARRAY(LargeBinary())),
-                bindparam("traceparents", type_=ARRAY(Text())),
+                bindparam("topics", type_=ARRAY(Text(), dimensions=1)),
+                bindparam("types", type_=ARRAY(Text(), dimensions=1)),
+                bindparam("bodies", type_=ARRAY(LargeBinary(), dimensions=1)),
+                bindparam("traceparents", type_=ARRAY(Text(), dimensions=1)),
             ),
             {
                 "now": datetime.now(UTC),

@@ -85,7 +85,9 @@ async def ring(
     outdated = [item for item in tickets if item.version != policies.version]
     events = await settle(connection, policies, outdated, now) if outdated else []
     current = {item.ticket_id: item for item in tickets if item.version == policies.version}
-    clocks = await storage.open_clocks_of(connection, sorted(current))
+    ids = sorted(current)
+    clocks = await storage.ringing_clocks(connection, ids, now)
+    later = await storage.next_alarms(connection, ids, now)
     changed: list[Clock] = []
     rung: list[Kept] = []
     for ticket_id, kept in current.items():
@@ -93,7 +95,8 @@ async def ring(
         told = clockwork.ring(kept.ticket, clocks.get(ticket_id, ()), now)
         changed += told.changed
         events += told.events
-        rung.append(replace(kept, alarm_at=told.next_alarm_at))
+        alarms = (told.next_alarm_at, later.get(ticket_id))
+        rung.append(replace(kept, alarm_at=min((at for at in alarms if at is not None), default=None)))
     await storage.save_rung(connection, changed)
     await storage.save_tickets(connection, rung, policies.version, now)
     await _schedule(connection, rung)

@@ -46,6 +46,7 @@ def upgrade() -> None:
         _add_filled(column, sa.Text(), "''")
     for column in ("marks", "alarms"):
         _add_filled(column, postgresql.JSONB(), "'[]'")
+    op.add_column("clocks", sa.Column("next_alarm_at", sa.DateTime(timezone=True), nullable=True), schema=_SCHEMA)
     op.drop_column("clocks", "warnings", schema=_SCHEMA)
     op.execute("UPDATE sla_timer.tickets SET version = '' WHERE has_open")
 
@@ -88,7 +89,7 @@ def downgrade() -> None:
     for column in ("staff_needed", "cause", "channel"):
         op.drop_column("peaks", column, schema=_SCHEMA)
     _add_filled("warnings", postgresql.ARRAY(sa.Float()), "'{}'")
-    for column in ("alarms", "marks", "calendar_version", "policy_version"):
+    for column in ("next_alarm_at", "alarms", "marks", "calendar_version", "policy_version"):
         op.drop_column("clocks", column, schema=_SCHEMA)
     for table in ("clocks", "happenings"):
         op.drop_column(table, "agent_group", schema=_SCHEMA)

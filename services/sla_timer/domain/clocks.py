@@ -423,7 +423,7 @@ def reconcile(ticket: Ticket, known: Mapping[uuid.UUID, Clock], folded: Sequence
 
 
 def ring(ticket: Ticket, known: Iterable[Clock], now: datetime) -> Told:
-    """What `now` does to a ticket's open clocks, all of which are given. Nothing has happened since they were settled."""
+    """What `now` does to a ticket's open clocks (all of them). Nothing has happened since they were settled."""
     changed: list[Clock] = []
     events: list[SlaEvent] = []
     alarms: list[datetime] = []
@@ -431,7 +431,7 @@ def ring(ticket: Ticket, known: Iterable[Clock], now: datetime) -> Told:
         rung = _rung(before, now, inclusive=True)
         steps = rung.course[len(before.course) :]
         if steps:
-            after = replace(rung, course=_in_order(rung.course), told=before.told + len(steps))
+            after = replace(rung, course=in_order(rung.course), told=before.told + len(steps))
             changed.append(after)
             events += _events(ticket, before, after, steps, now)
         if rung.next_alarm_at is not None:
@@ -467,15 +467,15 @@ def _worth_telling(steps: Iterable[Step], clock: Clock) -> Iterator[Step]:
 def _kept(before: Clock | None, clock: Clock, steps: Sequence[Step]) -> tuple[Step, ...]:
     """The course to store: what holds now, and every alarm and re-planning that was told."""
     if before is None:
-        return _in_order(steps)
+        return in_order(steps)
     lasting = [step for step in before.course if step.kind in ALARMS or step.kind is SlaKind.REPLANNED]
     holding = {step.identity for step in clock.course}
     still = [step for step in before.course if step.identity in holding and step not in lasting]
     fresh = [step for step in steps if step not in lasting and step not in still]
-    return _in_order([*lasting, *still, *fresh])
+    return in_order([*lasting, *still, *fresh])
 
 
-def _in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
+def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(sorted(steps, key=lambda step: (step.at, _STEP_ORDER[step.kind])))
 
 

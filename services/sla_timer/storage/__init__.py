@@ -21,8 +21,9 @@ from services.sla_timer.storage.arrivals import (
 from services.sla_timer.storage.clocks import (
     clocks_of,
     count_open,
+    next_alarms,
     next_due,
-    open_clocks_of,
+    ringing_clocks,
     save_clocks,
     save_rung,
 )
@@ -80,8 +81,9 @@ __all__ = [
     "lock_free",
     "lock_history",
     "lock_outdated",
+    "next_alarms",
     "next_due",
-    "open_clocks_of",
+    "ringing_clocks",
     "save_clocks",
     "save_peak",
     "save_rung",

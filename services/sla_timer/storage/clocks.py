@@ -12,7 +12,7 @@ from sqlalchemy import Integer, Text, text
 from sqlalchemy import Uuid as UuidType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.sla_timer.domain.clocks import Alarm, Clock, State, Step, Ticket
+from services.sla_timer.domain.clocks import Alarm, Clock, State, Step, Ticket, in_order
 from services.sla_timer.domain.policies import Mark, Terms
 from services.sla_timer.storage.tables import TIME, unnest
 from shared.events import EscalationLevel, SlaKind, Target
@@ -21,20 +21,29 @@ from shared.taxonomy import Category, Priority, Queue
 _CLOCK_COLUMNS: Final = (
     "clock_id, ticket_id, target, generation, state, brand, channel, queue, category, priority, agent_group, policy, "
     "calendar, policy_version, calendar_version, target_seconds, marks, started_at, due_at, ended_at, breached_at, "
-    "used_seconds, course, alarms, told"
+    "used_seconds, course, alarms, next_alarm_at, told"
 )
 _CLOCKS_OF: Final = text(f"SELECT {_CLOCK_COLUMNS} FROM sla_timer.clocks WHERE ticket_id = ANY(:ids)")  # noqa: S608
-_OPEN_CLOCKS_OF: Final = text(
-    f"SELECT {_CLOCK_COLUMNS} FROM sla_timer.clocks WHERE ticket_id = ANY(:ids) AND ended_at IS NULL"  # noqa: S608
+# All that ringing needs of a clock: its marks and its course stay where they are.
+_RINGING: Final = text(
+    "SELECT clock_id, ticket_id, target, generation, queue, category, priority, policy, calendar, policy_version, "
+    "calendar_version, target_seconds, started_at, due_at, breached_at, alarms, told FROM sla_timer.clocks "
+    "WHERE ticket_id = ANY(:ids) AND ended_at IS NULL AND next_alarm_at <= :now"
+)
+_NEXT_ALARMS: Final = text(
+    "SELECT ticket_id, min(next_alarm_at) AS next_alarm_at FROM sla_timer.clocks "
+    "WHERE ticket_id = ANY(:ids) AND ended_at IS NULL AND next_alarm_at > :now GROUP BY ticket_id"
 )
 # An array of arrays must be rectangular and courses are not: what is a list travels as JSON text.
 _SAVE_CLOCKS: Final = unnest(
     f"INSERT INTO sla_timer.clocks ({_CLOCK_COLUMNS}) "  # noqa: S608 - names of our own
     "SELECT clock_id, ticket_id, target, generation, state, brand, channel, queue, category, priority, agent_group, "
     "policy, calendar, policy_version, calendar_version, target_seconds, marks::jsonb, started_at, due_at, ended_at, "
-    "breached_at, used_seconds, course::jsonb, alarms::jsonb, told FROM unnest(:ids, :tickets, :targets, :generations, "
-    ":states, :brands, :channels, :queues, :categories, :priorities, :groups, :policies, :calendars, :versions, "
-    ":calendar_versions, :seconds, :marks, :starts, :dues, :ends, :breaches, :used, :courses, :alarms, :told) "
+    "breached_at, used_seconds, course::jsonb, alarms::jsonb, next_alarm_at, told "
+    "FROM unnest(:ids, :tickets, :targets, :generations, :states, :brands, :channels, :queues, :categories, "
+    ":priorities, :groups, :policies, :calendars, :versions, "
+    ":calendar_versions, :seconds, :marks, :starts, :dues, :ends, :breaches, :used, :courses, :alarms, "
+    ":next_alarms, :told) "
     f"AS row ({_CLOCK_COLUMNS}) "
     "ON CONFLICT (clock_id) DO UPDATE SET state = excluded.state, queue = excluded.queue, "
     "category = excluded.category, priority = excluded.priority, agent_group = excluded.agent_group, "
@@ -42,7 +51,7 @@ _SAVE_CLOCKS: Final = unnest(
     "calendar_version = excluded.calendar_version, target_seconds = excluded.target_seconds, marks = excluded.marks, "
     "started_at = excluded.started_at, due_at = excluded.due_at, ended_at = excluded.ended_at, "
     "breached_at = excluded.breached_at, used_seconds = excluded.used_seconds, course = excluded.course, "
-    "alarms = excluded.alarms, told = excluded.told",
+    "alarms = excluded.alarms, next_alarm_at = excluded.next_alarm_at, told = excluded.told",
     ids=UuidType(),
     tickets=UuidType(),
     targets=Text(),
@@ -67,17 +76,19 @@ _SAVE_CLOCKS: Final = unnest(
     used=Integer(),
     courses=Text(),
     alarms=Text(),
+    next_alarms=TIME,
     told=Integer(),
 )
 _SAVE_RUNG: Final = unnest(
-    "UPDATE sla_timer.clocks AS clock SET breached_at = row.breached_at, course = row.course::jsonb, "
-    "alarms = row.alarms::jsonb, told = row.told "
-    "FROM unnest(:ids, :breaches, :courses, :alarms, :told) AS row (clock_id, breached_at, course, alarms, told) "
-    "WHERE clock.clock_id = row.clock_id",
+    "UPDATE sla_timer.clocks AS clock SET breached_at = row.breached_at, course = clock.course || row.steps::jsonb, "
+    "alarms = row.alarms::jsonb, next_alarm_at = row.next_alarm_at, told = row.told "
+    "FROM unnest(:ids, :breaches, :steps, :alarms, :next_alarms, :told) "
+    "AS row (clock_id, breached_at, steps, alarms, next_alarm_at, told) WHERE clock.clock_id = row.clock_id",
     ids=UuidType(),
     breaches=TIME,
-    courses=Text(),
+    steps=Text(),
     alarms=Text(),
+    next_alarms=TIME,
     told=Integer(),
 )
 
@@ -90,12 +101,44 @@ async def clocks_of(connection: AsyncConnection, ids: Sequence[uuid.UUID]) -> di
     return found
 
 
-async def open_clocks_of(connection: AsyncConnection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Clock]]:
-    """Running and paused clocks by ticket."""
+async def ringing_clocks(
+    connection: AsyncConnection, ids: Sequence[uuid.UUID], now: datetime
+) -> dict[uuid.UUID, list[Clock]]:
+    """By ticket: the running clocks with an alarm that is due, as `ring` needs them: without marks and course."""
     found: dict[uuid.UUID, list[Clock]] = {}
-    for row in await connection.execute(_OPEN_CLOCKS_OF, {"ids": ids}):
-        found.setdefault(row.ticket_id, []).append(_clock(row))
+    for row in await connection.execute(_RINGING, {"ids": ids, "now": now}):
+        found.setdefault(row.ticket_id, []).append(
+            Clock(
+                id=row.clock_id,
+                target=Target(row.target),
+                generation=row.generation,
+                state=State.RUNNING,
+                terms=Terms(
+                    row.policy,
+                    row.calendar,
+                    row.target_seconds,
+                    policy_version=row.policy_version,
+                    calendar_version=row.calendar_version,
+                ),
+                started_at=row.started_at,
+                priority=Priority(row.priority),
+                queue=Queue(row.queue) if row.queue else None,
+                category=Category(row.category) if row.category else None,
+                due_at=row.due_at,
+                breached_at=row.breached_at,
+                alarms=_alarms(row.alarms),
+                told=row.told,
+            )
+        )
     return found
+
+
+async def next_alarms(
+    connection: AsyncConnection, ids: Sequence[uuid.UUID], now: datetime
+) -> dict[uuid.UUID, datetime]:
+    """By ticket: the first alarm after now, where there is one."""
+    rows = await connection.execute(_NEXT_ALARMS, {"ids": ids, "now": now})
+    return {row.ticket_id: row.next_alarm_at for row in rows}
 
 
 async def save_clocks(connection: AsyncConnection, clocks: Sequence[tuple[Ticket, Clock]]) -> None:
@@ -129,13 +172,14 @@ async def save_clocks(connection: AsyncConnection, clocks: Sequence[tuple[Ticket
             "used": [clock.used_seconds for _, clock in clocks],
             "courses": [_course_json(clock) for _, clock in clocks],
             "alarms": [_alarms_json(clock) for _, clock in clocks],
+            "next_alarms": [clock.next_alarm_at for _, clock in clocks],
             "told": [clock.told for _, clock in clocks],
         },
     )
 
 
 async def save_rung(connection: AsyncConnection, clocks: Sequence[Clock]) -> None:
-    """Write what time alone has done to clocks, whose tickets the caller has locked."""
+    """Write what time alone has done to clocks, whose tickets the caller has locked. Their course holds what is new."""
     if not clocks:
         return
     await connection.execute(
@@ -143,8 +187,9 @@ async def save_rung(connection: AsyncConnection, clocks: Sequence[Clock]) -> Non
         {
             "ids": [clock.id for clock in clocks],
             "breaches": [clock.breached_at for clock in clocks],
-            "courses": [_course_json(clock) for clock in clocks],
+            "steps": [_course_json(clock) for clock in clocks],
             "alarms": [_alarms_json(clock) for clock in clocks],
+            "next_alarms": [clock.next_alarm_at for clock in clocks],
             "told": [clock.told for clock in clocks],
         },
     )
@@ -172,10 +217,14 @@ def _clock(row: Any) -> Clock:
         due_at=row.due_at,
         ended_at=row.ended_at,
         breached_at=row.breached_at,
-        course=tuple(_step(item) for item in _from_json(row.course)),
-        alarms=tuple(Alarm(datetime.fromisoformat(item["at"]), _mark(item["mark"])) for item in _from_json(row.alarms)),
+        course=in_order(_step(item) for item in _from_json(row.course)),
+        alarms=_alarms(row.alarms),
         told=row.told,
     )
+
+
+def _alarms(value: Any) -> tuple[Alarm, ...]:
+    return tuple(Alarm(datetime.fromisoformat(item["at"]), _mark(item["mark"])) for item in _from_json(value))
 
 
 def _course_json(clock: Clock) -> str:

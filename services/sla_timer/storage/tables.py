@@ -66,7 +66,8 @@ class HappeningRow(_Base, table=True):
 class ClockRow(_Base, table=True):
     """One promise, and after its end the record of how it was kept.
 
-    `marks`: what is told on the way; `course`: its life; `alarms`: what time will still do to it. The versions say what
+    `marks`: what is told on the way; `course`: its life, in any order; `alarms`: what time will still do to it, from
+    `next_alarm_at` on, while it runs. The versions say what
     it was computed from (`policies`, `calendars`).
     """
 
@@ -92,6 +93,7 @@ class ClockRow(_Base, table=True):
     used_seconds: int | None = None
     course: list[Any] = Field(sa_type=JSONB)
     alarms: list[Any] = Field(sa_type=JSONB)
+    next_alarm_at: datetime | None = Field(default=None, sa_type=TIME)
     told: int
     category: str | None = Field(default=None, sa_type=Text)
     agent_group: str | None = Field(default=None, sa_type=Text)
