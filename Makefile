@@ -9,7 +9,8 @@ ARGS ?=
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-integration test-browser chaos check format contracts bench migrate lock clean
+.PHONY: help setup demo test test-unit test-integration test-browser chaos check check-config format contracts bench migrate \
+	lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -43,6 +44,9 @@ check: setup ## What a change must pass besides tests: style, types, imports, co
 	@$(PYTHON) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
 	@$(PYTHON) -m tests.contract check
 	@$(PYTHON) -m deploy.migrations check
+
+check-config: setup ## Check the promises and calendars in deploy/config (or SLA_TIMER_POLICIES_FILE, SLA_TIMER_CALENDARS_FILE)
+	@$(PYTHON) -m services.sla_timer check-config
 
 format: setup ## Write the code in the project's style
 	@$(PYTHON) -m ruff check --fix .

@@ -116,9 +116,9 @@ def _counted(spans: Spans, calendar: Calendar, until: datetime) -> Iterator[str]
         lines[_LINES_MOST // 2 : -_LINES_MOST // 2] = [(f"{len(left_out)} further lines like these", middle)]
     for number, (text, worked) in enumerate(lines):
         amount = "" if worked is None else length(worked.total_seconds())
-        yield _line("counted" if number == 0 else "", f"{text:<66}{amount:>14}")
+        yield _line("counted" if number == 0 else "", f"{text:<70}{amount:>12}")
     if len(lines) > 1:
-        yield _line("", f"{'together':<66}{length(total.total_seconds()):>14}")
+        yield _line("", f"{'together':<70}{length(total.total_seconds()):>12}")
     if not lines:
         yield _line("counted", "nothing: no working time has gone by")
 
