@@ -34,16 +34,33 @@ class What(StrEnum):
 
 
 class Effect(StrEnum):
+    """What an event does to a clock; `MEANINGS` says it in words."""
+
     START = "start"
-    OWE = "owe"  # start, once the first answer has been given and none is owed yet; resume when it was paused
-    CONTINUE = "continue"  # resume when paused; start anew when it had ended
-    RESUME = "resume"  # when paused
-    RENEW = "renew"  # while the resolution runs: met, and started anew
+    OWE = "owe"
+    CONTINUE = "continue"
+    RESUME = "resume"
+    RENEW = "renew"
     MEET = "meet"
     PAUSE = "pause"
-    CANCEL = "cancel"  # the promise falls away
-    REPLAN = "replan"  # new targets for what is open and not breached
+    CANCEL = "cancel"
+    REPLAN = "replan"
     NOTHING = "-"
+
+
+MEANINGS: Final[Mapping[Effect, str]] = MappingProxyType(
+    {
+        Effect.START: "a promise begins",
+        Effect.OWE: "a promise begins, once the first answer has been given and none is owed yet; or it resumes",
+        Effect.CONTINUE: "resumes when paused; begins anew when it had ended",
+        Effect.RESUME: "resumes when paused",
+        Effect.RENEW: "met, and begins anew, while the resolution runs",
+        Effect.MEET: "the promise is kept",
+        Effect.PAUSE: "time does not count until it resumes",
+        Effect.CANCEL: "the promise falls away",
+        Effect.REPLAN: "new targets for what is open and not breached; what is not promised any more falls away",
+    }
+)
 
 
 def _row(
@@ -108,4 +125,5 @@ def what_of(activity: TicketActivity) -> What | None:
 def table_text() -> str:
     """The table as a person reads it, for the documentation and the command line."""
     rows = [("event", *Target), *((what, *effects.values()) for what, effects in TABLE.items())]
-    return "\n".join("".join(f"{cell!s:<20}" for cell in row).rstrip() for row in rows)
+    table = ["".join(f"{cell!s:<20}" for cell in row).rstrip() for row in rows]
+    return "\n".join((*table, "", *(f"{effect:<10}{meaning}" for effect, meaning in MEANINGS.items())))

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from services.sla_timer.domain.clocks import State
-from services.sla_timer.domain.rules import AUTOMATIC, TABLE, What, table_text, what_of
+from services.sla_timer.domain.rules import AUTOMATIC, TABLE, Effect, What, table_text, what_of
 from shared.events import ActivityKind, Target, TicketActivity
 from shared.taxonomy import Priority, Queue
 from tests.unit.sla_timer.support import NINE, Watch, happened
@@ -106,7 +106,12 @@ def test_the_table(story: list[What], states: dict[Target, list[State]]) -> None
 def test_the_table_speaks_of_every_event_and_every_target() -> None:
     assert set(TABLE) == set(What)
     assert all(set(row) == set(Target) for row in TABLE.values())
-    assert len(table_text().splitlines()) == 1 + len(What)
+    table, meanings = table_text().split("\n\n")
+    assert len(table.splitlines()) == 1 + len(What)
+    # Every word of the table is explained, and nothing else.
+    assert {line.split()[0] for line in meanings.splitlines()} == {
+        effect for row in TABLE.values() for effect in row.values() if effect is not Effect.NOTHING
+    }
 
 
 def test_activities_without_a_row_do_nothing_to_a_clock() -> None:
