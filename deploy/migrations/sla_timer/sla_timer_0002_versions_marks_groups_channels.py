@@ -50,6 +50,7 @@ def upgrade() -> None:
     op.drop_column("clocks", "warnings", schema=_SCHEMA)
     op.execute("UPDATE sla_timer.tickets SET version = '' WHERE has_open")
 
+    op.create_index("ix_arrivals_brand_at", "arrivals", ["brand", "at"], unique=False, schema=_SCHEMA)
     op.add_column("peaks", sa.Column("channel", sa.Text(), nullable=False, server_default="*"), schema=_SCHEMA)
     op.alter_column("peaks", "channel", server_default=None, schema=_SCHEMA)
     op.add_column("peaks", sa.Column("cause", sa.Text(), nullable=True), schema=_SCHEMA)
@@ -74,6 +75,7 @@ def _add_filled(column: str, kind: sa.types.TypeEngine[Any], value: str) -> None
 
 
 def downgrade() -> None:
+    op.drop_index("ix_arrivals_brand_at", "arrivals", schema=_SCHEMA)
     op.drop_index("ix_peaks_active", "peaks", schema=_SCHEMA)
     op.execute("DELETE FROM sla_timer.peaks WHERE channel <> '*'")
     op.drop_constraint("pk_peaks", "peaks", schema=_SCHEMA)

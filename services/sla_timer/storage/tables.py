@@ -160,6 +160,7 @@ Index("ix_clocks_ticket_id", _CLOCKS.c.ticket_id)
 Index("ix_clocks_started_at", _CLOCKS.c.started_at)
 Index("ix_clocks_open", _CLOCKS.c.target, _CLOCKS.c.due_at, postgresql_where=_CLOCKS.c.ended_at.is_(None))
 Index("ix_arrivals_at", _ARRIVALS.c.at)
+Index("ix_arrivals_brand_at", _ARRIVALS.c.brand, _ARRIVALS.c.at)
 Index(
     "ix_peaks_active",
     _PEAKS.c.brand,
