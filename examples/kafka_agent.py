@@ -15,7 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 ROUTED = "switchyard.ticket.routed.v1"  # the ticket belongs in this queue
-ACTIVITY = "switchyard.ticket.activity.v1"
+ACTIVITY = "switchyard.ticket.activity.v2"
 ANSWERS = {
     "zh": "您好，我们已经收到您的问题，正在为您处理。",
     "en": "Hello, we have received your message and are looking into it.",

@@ -235,9 +235,6 @@ _EN_LEAVES: Final = _lines(
     and have a nice day
     and have a good day
     and have a great day
-    best regards
-    kind regards
-    regards
     """
 )
 # [强], [抱拳] and their like are what WeChat sends for its own pictures. Not [微笑] and 🙂: they are said in anger.
@@ -249,7 +246,8 @@ _ENOUGH: Final = _ZH_THANKS | _ZH_CONFIRMS | _ZH_LEAVES | _EN_THANKS | _EN_CONFI
 """Each of these makes a message a courtesy, if there is nothing else in it."""
 
 _BESIDE: Final = (
-    _words(
+    _combined(("大家", "客服", "老师", "小姐姐", "小哥哥", "小姐", "亲", "亲爱的", "早上", "下午", "晚上"), ("好",))
+    | _words(
         """
         嗯 嗯嗯 嗯呢 嗯嗯嗯 哦 噢 喔 哦哦 噢噢 啊 哈 哈哈 哈哈哈 嘿嘿 嘻嘻 那好 那行 你好 您好 没有了 没事 没关系 打扰了
         太好了 很好 真好 真棒 太棒了 完美 满意 很满意 非常满意 亲 亲亲 亲爱的 客服 老师 小姐姐 小哥哥 小哥
@@ -308,6 +306,9 @@ _BESIDE: Final = (
         oh
         ah
         cool
+        best regards
+        kind regards
+        regards
         nice
         great
         good

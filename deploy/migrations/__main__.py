@@ -74,7 +74,7 @@ async def revision(url: str, service: str, message: str) -> None:
     def write(connection: Connection) -> None:
         config = config_of(service)
         config.attributes.update(connection=connection, service=service, metadata=metadata_of(service))
-        existing = len(list((Path(__file__).parent / service).glob("[0-9]*.py")))
+        existing = len(list((Path(__file__).parent / service).glob(f"{service}_*.py")))
         command.revision(config, message, autogenerate=True, rev_id=f"{service}_{existing + 1:04d}")
 
     from sqlalchemy import text

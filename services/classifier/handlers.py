@@ -29,6 +29,7 @@ from shared.topics import queue_topic_name
 
 _MESSAGES_GROUP: Final = "classifier.tickets.messages"
 _ACTIVITY_GROUP: Final = "classifier.tickets.activity"
+_ENDING_OR_REOPENING: Final = frozenset({ActivityKind.RESOLVED, ActivityKind.MERGED, ActivityKind.REOPENED})
 # Deciding is pure computation: heartbeats and health checks must get their turn in between.
 _COMPUTE_AT_A_TIME_SECONDS: Final = 0.05
 
@@ -75,9 +76,9 @@ class Handlers:
     async def on_activities(self, batch: Sequence[Received[TicketActivity]]) -> list[Refusal]:
         """A correction is routed, whoever made it: the desk does not publish it, so there is one way for every tool."""
         endings = {
-            received.event.ticket_id: received.event.at if received.event.kind is ActivityKind.RESOLVED else None
+            received.event.ticket_id: None if received.event.kind is ActivityKind.REOPENED else received.event.at
             for received in batch
-            if received.event.kind in (ActivityKind.RESOLVED, ActivityKind.REOPENED)
+            if received.event.kind in _ENDING_OR_REOPENING
         }
         corrections = [received for received in batch if received.event.kind is ActivityKind.CORRECTED]
         if not endings and not corrections:

@@ -14,7 +14,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.desk import storage
 from services.desk.agents import Agent
-from services.desk.domain import ACTIONS, Action, Refusal, Rules, Ticket, after_activity, claim_expired, refusal
+from services.desk.domain import (
+    ACTIONS,
+    Action,
+    Refusal,
+    RefusalCode,
+    Rules,
+    Ticket,
+    after_activity,
+    after_took_over,
+    claim_expired,
+    merge_refusal,
+    refusal,
+)
 from services.desk.domain_view import View
 from shared import metrics, topics
 from shared.cloudevents import Outgoing, trace_of
@@ -62,12 +74,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What goes with an action: a reply's text or a note; where a ticket is moved to."""
+    """What goes with an action: a reply's text or a note; where a ticket is moved to; what it is merged into."""
 
     text: str | None = None
     queue: Queue | None = None
     category: Category | None = None
     priority: Priority | None = None
+    merged_into: uuid.UUID | None = None
 
 
 def may_see(agent: Agent, view: View) -> bool:
@@ -106,6 +119,7 @@ class Desk:
                 agent=agent.id,
                 at=_not_before(request.at, view.ticket),
                 queue=queue,
+                agent_group=agent.group,
                 brand=view.brand,
             )
             await self._do(connection, [(view, activity)])
@@ -116,7 +130,7 @@ class Desk:
         return activity.ticket_id
 
     async def act(self, ticket_id: uuid.UUID, action: Action, change: Change, request: Request) -> None:
-        """Do `action`. Secrets in `change.text` are cut. A repetition does nothing.
+        """Do `action`. Secrets in `change.text` are cut. A repetition does nothing. A merge needs `change.merged_into`.
 
         Raises NotFound, Refused, KeyReused.
         """
@@ -128,15 +142,18 @@ class Desk:
                 "ticket": str(ticket_id),
                 "text": text,
                 "move": [change.queue, change.category, change.priority],
+                **({"into": str(change.merged_into)} if change.merged_into else {}),
             }
             if await self._known(connection, request, asked) is not None:
                 return
-            view = await storage.lock(connection, ticket_id)
+            views = await storage.lock(connection, [ticket_id, *([change.merged_into] if change.merged_into else [])])
+            view = views.get(ticket_id)
             if view is None or not may_see(agent, view):
                 raise NotFound
             refused = refusal(view.ticket, action, agent.id, is_lead=agent.is_lead)
             if refused is not None:
                 raise Refused(refused)
+            into = None if change.merged_into is None else _mergeable(agent, view, change.merged_into, views)
             activity = TicketActivity(
                 ticket_id=ticket_id,
                 activity_id=request.activity_id(),
@@ -148,9 +165,14 @@ class Desk:
                 category=change.category,
                 priority=change.priority,
                 release_reason=ReleaseReason.AGENT if action is Action.RELEASE else None,
+                merged_into=change.merged_into,
+                agent_group=agent.group,
                 brand=view.brand,
             )
             await self._do(connection, [(view, activity)])
+            if into is not None:
+                took_over = after_took_over(into.ticket, activity.at, self._rules, here=True)
+                await storage.save(connection, [replace(into, ticket=took_over)])
             if request.key is not None:
                 await storage.end_request(connection, agent.id, request.key, ticket_id)
         metrics.AGENT_ACTIONS.labels(activity.kind).inc()
@@ -219,6 +241,18 @@ def take_back_deadlines(before: Iterable[View], after: Iterable[View]) -> list[D
         for old, new in zip(before, after, strict=True)
         if new.ticket.claim_expires_at is not None and new.ticket.claim_expires_at != old.ticket.claim_expires_at
     ]
+
+
+def _mergeable(agent: Agent, view: View, into_id: uuid.UUID, views: Mapping[uuid.UUID, View]) -> View:
+    """The ticket that `view` is to be merged into. Raises Refused."""
+    into = views.get(into_id)
+    if into is None or not may_see(agent, into):
+        detail = f"there is no ticket {into_id}, or none that your token may see: check `into`"
+        raise Refused(Refusal(RefusalCode.NO_SUCH_TICKET, detail))
+    refused = merge_refusal(view.ticket, view.brand, into.ticket, into.brand)
+    if refused is not None:
+        raise Refused(refused)
+    return into
 
 
 def _taken_back(view: View, now: datetime) -> TicketActivity:

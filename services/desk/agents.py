@@ -37,6 +37,7 @@ class Agent(BaseModel):
     id: Identifier
     name: str = ""
     role: Role
+    group: Identifier | None = Field(default=None, description="the team that reports count their work under")
     token_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     token_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = Field(
         default=None, description="name of the environment variable that holds the token"

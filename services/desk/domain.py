@@ -24,6 +24,11 @@ State machine
        |  release,      |  reopen          resolve
        |  take-back,    |                     v
        +- reroute ------+--resolve-------> resolved --(customer writes)--> queued
+                              or merge
+
+What only thanks (`shared.courtesy`) leaves a resolved ticket resolved. A merged ticket is a resolved one that says
+which ticket goes on for both: the surviving one hears of it as if its customer had written there. Whatever takes a
+merged ticket up again (its customer, another tool) ends the merge; an agent at the desk is sent to the surviving one.
 
 An agent's request is checked by `refusal`. What an activity does to a ticket is `after_activity`, for the desk's own
 activities and for those of other tools alike. The latter have already happened when the desk hears of them: they are
@@ -110,6 +115,8 @@ class Ticket:
     acted_here: bool = False
     """Whether that activity came through this desk, i.e. was done in view of what the desk had seen."""
     resolved_at: datetime | None = None
+    merged_into: uuid.UUID | None = None
+    """The ticket that goes on for both. Only of a resolved ticket: none as soon as it is taken up again."""
     corrected_at: datetime | None = None
     sequence: int = 0
     """Of the latest message seen."""
@@ -138,6 +145,7 @@ class Action(StrEnum):
     REPLY = "reply"
     WAIT = "wait"
     RESOLVE = "resolve"
+    MERGE = "merge"
     REOPEN = "reopen"
     RELEASE = "release"
     REROUTE = "reroute"
@@ -158,6 +166,7 @@ ACTIONS: Final[Mapping[Action, ActionRule]] = MappingProxyType(
         Action.REPLY: ActionRule(ActivityKind.REPLIED, _OPEN_TO_HOLDER),
         Action.WAIT: ActionRule(ActivityKind.WAITING_ON_CUSTOMER, frozenset({State.CLAIMED})),
         Action.RESOLVE: ActionRule(ActivityKind.RESOLVED, _OPEN_TO_HOLDER),
+        Action.MERGE: ActionRule(ActivityKind.MERGED, _OPEN_TO_HOLDER),
         Action.REOPEN: ActionRule(ActivityKind.REOPENED, frozenset({State.RESOLVED})),
         Action.RELEASE: ActionRule(ActivityKind.RELEASED, frozenset({State.CLAIMED})),
         Action.REROUTE: ActionRule(ActivityKind.CORRECTED, _OPEN_TO_HOLDER | {State.QUEUED}),
@@ -169,6 +178,10 @@ class RefusalCode(StrEnum):
     WRONG_STATE = "wrong_state"
     CLAIMED_BY_ANOTHER = "claimed_by_another"
     NOT_CLAIMED = "not_claimed"
+    MERGED = "merged"
+    SAME_TICKET = "same_ticket"
+    NO_SUCH_TICKET = "no_such_ticket"
+    OTHER_BRAND = "other_brand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +194,11 @@ class Refusal:
 
 def refusal(ticket: Ticket, action: Action, agent: str, *, is_lead: bool) -> Refusal | None:
     """None if `agent` may do `action` now. A lead may act on tickets that others hold, and move waiting ones."""
+    if ticket.merged_into is not None:
+        return Refusal(
+            RefusalCode.MERGED,
+            f"ticket {ticket.ticket_id} was merged into {ticket.merged_into}: work on that one instead",
+        )
     allowed = ACTIONS[action].states
     if ticket.state not in allowed:
         if ticket.state is State.QUEUED:
@@ -204,6 +222,34 @@ def refusal(ticket: Ticket, action: Action, agent: str, *, is_lead: bool) -> Ref
         RefusalCode.CLAIMED_BY_ANOTHER,
         f"ticket {ticket.ticket_id} is held by {ticket.claimed_by}: ask them or a lead to {action.value} it",
     )
+
+
+def merge_refusal(ticket: Ticket, brand: str | None, into: Ticket, into_brand: str | None) -> Refusal | None:
+    """None if `ticket`, which `refusal` allows to be merged, may be merged into `into`.
+
+    A ticket is only ever merged into one that is not merged itself. So no chain of merges can lead back to its
+    beginning: the last ticket of a chain leads nowhere, and every new link begins at such a ticket.
+    """
+    if ticket.ticket_id == into.ticket_id:
+        return Refusal(
+            RefusalCode.SAME_TICKET, f"ticket {ticket.ticket_id} cannot be merged into itself: name another in `into`"
+        )
+    if brand != into_brand:
+        return Refusal(
+            RefusalCode.OTHER_BRAND,
+            f"ticket {into.ticket_id} is of brand {into_brand}, {ticket.ticket_id} of {brand}: merge within a brand",
+        )
+    if into.merged_into == ticket.ticket_id:
+        return Refusal(
+            RefusalCode.MERGED,
+            f"ticket {into.ticket_id} was merged into this one: the two would only name each other",
+        )
+    if into.merged_into is not None:
+        return Refusal(
+            RefusalCode.MERGED,
+            f"ticket {into.ticket_id} was merged into {into.merged_into}: merge into the one that goes on",
+        )
+    return None
 
 
 def after_activity(ticket: Ticket, activity: TicketActivity, now: datetime, rules: Rules, *, here: bool) -> Ticket:
@@ -230,30 +276,45 @@ def after_activity(ticket: Ticket, activity: TicketActivity, now: datetime, rule
         case ActivityKind.WAITING_ON_CUSTOMER:
             return _set_down(changed, State.WAITING_ON_CUSTOMER, activity.agent)
         case ActivityKind.RESOLVED:
-            return replace(_set_down(changed, State.RESOLVED, activity.agent), resolved_at=at)
+            resolved = _set_down(changed, State.RESOLVED, activity.agent)
+            return replace(resolved, resolved_at=at, merged_into=ticket.merged_into)
+        case ActivityKind.MERGED:
+            resolved = _set_down(changed, State.RESOLVED, activity.agent)
+            return replace(resolved, resolved_at=at, merged_into=activity.merged_into)
         case ActivityKind.REOPENED:
             return _held(_new_wait(changed, at, rules.patience), activity.agent, at, now, rules)
 
 
-def after_customer_wrote(ticket: Ticket, sequence: int, at: datetime, rules: Rules) -> Ticket:
+def after_customer_wrote(
+    ticket: Ticket, sequence: int, at: datetime, rules: Rules, *, courtesy: bool = False
+) -> Ticket:
     """The ticket after its message number `sequence`, which the desk hears of by two topics: the first to come counts.
 
     `at` is when the message could be seen: when it was accepted, or routed. Something new from the customer puts a
     waiting or resolved ticket back into the queue, at its original rank; if it was resolved, a new wait begins. But
     another tool may have been faster than our topics: what was there before its agent acted is answered by that. What
     an agent did through THIS desk, he did without knowing of a message that comes only now, however old it is.
+
+    A `courtesy` needs no answer: a resolved ticket stays so. One that waits on the customer goes back even then, for
+    its agent knows what he was waiting for.
     """
     if sequence <= ticket.sequence:
         return ticket
     seen = replace(ticket, sequence=sequence)
-    answered = ticket.state_at is not None and at <= ticket.state_at and not ticket.acted_here
-    if sequence == 1 or answered or ticket.state not in (State.WAITING_ON_CUSTOMER, State.RESOLVED):
+    if sequence == 1 or _answered(ticket, at) or (courtesy and ticket.state is State.RESOLVED):
         return seen
-    if ticket.state is State.RESOLVED:
-        # A message older than the resolution still waits from now on only: the time before was answered.
-        began_at = max(at, ticket.state_at) if ticket.state_at else at
-        seen = _new_wait(seen, began_at, rules.patience)
-    return replace(_returned(seen), state_at=max(at, ticket.state_at) if ticket.state_at else at)
+    return _taken_up(seen, at, rules)
+
+
+def after_took_over(ticket: Ticket, at: datetime, rules: Rules, *, here: bool) -> Ticket:
+    """The ticket after another was merged into it at `at`, by this desk (`here`) or another tool.
+
+    It goes on for both: as if the other's customer had written here, it is put back into its queue if it waited on the
+    customer or was resolved.
+    """
+    if not here and _answered(ticket, at):
+        return ticket
+    return _taken_up(ticket, at, rules)
 
 
 def claim_expired(ticket: Ticket, now: datetime) -> bool:
@@ -268,15 +329,33 @@ def _held(ticket: Ticket, agent: str, at: datetime, now: datetime, rules: Rules)
         claimed_by=agent,
         claimed_at=at,
         claim_expires_at=now + rules.take_back_after,
+        merged_into=None,
     )
 
 
 def _returned(ticket: Ticket) -> Ticket:
-    return replace(ticket, state=State.QUEUED, claimed_by=None, claimed_at=None, claim_expires_at=None)
+    return replace(
+        ticket, state=State.QUEUED, claimed_by=None, claimed_at=None, claim_expires_at=None, merged_into=None
+    )
 
 
 def _set_down(ticket: Ticket, state: State, agent: str) -> Ticket:
-    return replace(ticket, state=state, claimed_by=agent, claim_expires_at=None)
+    return replace(ticket, state=state, claimed_by=agent, claim_expires_at=None, merged_into=None)
+
+
+def _answered(ticket: Ticket, at: datetime) -> bool:
+    """Whether what was there at `at` was seen by who made the ticket's state what it is."""
+    return ticket.state_at is not None and at <= ticket.state_at and not ticket.acted_here
+
+
+def _taken_up(ticket: Ticket, at: datetime, rules: Rules) -> Ticket:
+    """The ticket after something new for its agents came at `at`: one that lies idle goes back into its queue."""
+    if ticket.state not in (State.WAITING_ON_CUSTOMER, State.RESOLVED):
+        return ticket
+    # What is older than the state still waits from now on only: the time before was answered.
+    began_at = max(at, ticket.state_at) if ticket.state_at else at
+    waiting = _new_wait(ticket, began_at, rules.patience) if ticket.state is State.RESOLVED else ticket
+    return replace(_returned(waiting), state_at=began_at)
 
 
 def _new_wait(ticket: Ticket, at: datetime, patience: Patience) -> Ticket:

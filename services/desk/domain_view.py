@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from services.desk.domain import Rules, Ticket, after_activity, after_customer_wrote, ranked
+from services.desk.domain import Rules, State, Ticket, after_activity, after_customer_wrote, ranked
+from shared.courtesy import needs_no_answer
 from shared.events import (
+    Disposition,
     NotificationOutcome,
     SlaEvent,
     SlaKind,
@@ -77,7 +79,14 @@ def after_event(view: View, event: TicketEvent, now: datetime, rules: Rules) -> 
                 view = replace(view, language=event.language, decision=event)
             return replace(view, ticket=ticket)
         case TicketMessage():
-            ticket = after_customer_wrote(view.ticket, event.sequence, event.accepted_at, rules)
+            ticket = after_customer_wrote(
+                view.ticket,
+                event.sequence,
+                event.accepted_at,
+                rules,
+                courtesy=event.disposition is not Disposition.REOPENED
+                and needs_no_answer(event.text, event.subject, event.attachments),
+            )
             return replace(_told(view, event), ticket=ticket)
         case TicketActivity():
             ticket = after_activity(view.ticket, event, now, rules, here=False)
@@ -113,7 +122,8 @@ def after_routed(ticket: Ticket, event: TicketRouted, rules: Rules) -> tuple[Tic
     A routing that was decided before an agent's correction does not undo it: the classifier had not heard of it yet.
     The one that follows from a correction says so in its trace, and always counts.
     """
-    ticket = after_customer_wrote(ticket, event.sequence, event.decided_at, rules)
+    if not _may_be_courtesy(ticket, event):
+        ticket = after_customer_wrote(ticket, event.sequence, event.decided_at, rules)
     if event.revision <= ticket.revision:
         return _waiting_since(ticket, event.decided_at, rules), False
     ticket = replace(ticket, revision=event.revision, routed_at=event.decided_at)
@@ -130,6 +140,15 @@ def after_routed(ticket: Ticket, event: TicketRouted, rules: Rules) -> tuple[Tic
     return ranked(_waiting_since(ticket, event.decided_at, rules), rules.patience), True
 
 
+def _may_be_courtesy(ticket: Ticket, event: TicketRouted) -> bool:
+    """Whether only the message itself can tell if a resolved ticket stays so: a routing does not name attachments."""
+    return (
+        ticket.state is State.RESOLVED
+        and event.disposition is not Disposition.REOPENED
+        and needs_no_answer(event.text, event.subject, ())
+    )
+
+
 def after_left(ticket: Ticket, event: TicketLeft) -> Ticket:
     """The ticket after it left a queue. Usually the routing to its new queue was faster, and there is nothing to do."""
     known_at = max((at for at in (ticket.routed_at, ticket.corrected_at) if at), default=None)
@@ -141,6 +160,8 @@ def after_left(ticket: Ticket, event: TicketLeft) -> Ticket:
 def after_sla(clocks: Clocks, event: SlaEvent) -> Clocks:
     """The clocks after `event`: the latest step of the latest clock of each target; a breach is never forgotten."""
     known = clocks.get(event.target)
+    if known and event.kind is SlaKind.ESCALATED and known.clock_id == event.clock_id and known.breached:
+        return clocks  # whom it called stands in the history; the promise is as broken as before
     if known and (event.started_at, event.clock_id, event.step) <= (
         known.started_at,
         known.clock_id,

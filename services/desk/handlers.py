@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from services.desk import storage
 from services.desk.actions import take_back_deadlines
-from services.desk.domain import Rules
+from services.desk.domain import Rules, after_took_over
 from services.desk.domain_view import TicketEvent, after_event
 from shared import metrics
 from shared.cloudevents import Received
 from shared.database import Database
-from shared.events import PeakEvent
+from shared.events import ActivityKind, PeakEvent, SlaEvent, TicketActivity
 
 
 class Handlers:
@@ -37,8 +38,13 @@ class Handlers:
         await self._take_in("desk.tickets.activity", batch)
 
     async def on_sla(self, batch: Sequence[Received[Any]]) -> None:
-        """`sla.events`: what was promised until when, and which promises were broken."""
-        await self._take_in("desk.sla.events", batch)
+        """`sla.events`: what was promised until when, and which promises were broken.
+
+        That the policies changed is of no ticket: those whose promises moved for it have events of their own.
+        """
+        of_tickets = [received for received in batch if isinstance(received.event, SlaEvent)]
+        if of_tickets:
+            await self._take_in("desk.sla.events", of_tickets)
 
     async def on_outcome(self, batch: Sequence[Received[Any]]) -> None:
         """`notifications.outcomes`: whether the customer got the answer."""
@@ -55,12 +61,18 @@ class Handlers:
             events.setdefault(received.event.event_id, received.event)
         now = datetime.now(UTC)
         async with self._database.transaction() as connection:
-            views = await storage.lock_or_create(connection, (event.ticket_id for event in events.values()))
+            views = await storage.lock_or_create(
+                connection, [ticket_id for event in events.values() for ticket_id in _tickets_of(event)]
+            )
             before = dict(views)
             new = await storage.record(connection, events)
             for event_id, event in events.items():
                 if event_id in new:
                     views[event.ticket_id] = after_event(views[event.ticket_id], event, now, self._rules)
+                    if (into := _merged_into(event)) is not None:
+                        at = min(event.occurred_at, now)
+                        took_over = after_took_over(views[into].ticket, at, self._rules, here=False)
+                        views[into] = replace(views[into], ticket=took_over)
             changed = [ticket_id for ticket_id, view in views.items() if view != before[ticket_id]]
             await storage.save(connection, (views[ticket_id] for ticket_id in changed))
             await storage.DEADLINES.schedule(
@@ -71,3 +83,12 @@ class Handlers:
             )
         if duplicates := len(batch) - len(new):
             metrics.RECORDS_DUPLICATE.labels(group).inc(duplicates)
+
+
+def _merged_into(event: TicketEvent) -> uuid.UUID | None:
+    return event.merged_into if isinstance(event, TicketActivity) and event.kind is ActivityKind.MERGED else None
+
+
+def _tickets_of(event: TicketEvent) -> list[uuid.UUID]:
+    into = _merged_into(event)
+    return [event.ticket_id] if into is None else [event.ticket_id, into]

@@ -30,6 +30,7 @@ class Me(_Answer):
     id: str
     name: str
     role: Role
+    group: str | None = Field(description="the team that reports count their work under")
     queues: list[Queue] | None = Field(description="none: all")
     brands: list[str] | None = Field(description="none: all")
 
@@ -39,6 +40,7 @@ class Me(_Answer):
             id=agent.id,
             name=agent.name or agent.id,
             role=agent.role,
+            group=agent.group,
             queues=None if agent.queues == "all" else sorted(agent.queues),
             brands=None if agent.brands == "all" else sorted(agent.brands),
         )
@@ -46,6 +48,7 @@ class Me(_Answer):
 
 class PeakNow(_Answer):
     brand: str
+    channel: Channel | None = Field(description="none: of all channels together")
     began_at: datetime
     staff_needed: int | None
 
@@ -85,6 +88,7 @@ class TicketSummary(_Answer):
     claimed_by: str | None = Field(description="who holds it; while waiting or resolved, who held it last")
     claim_expires_at: datetime | None = Field(description="when it returns to its queue if its agent stays silent")
     resolved_at: datetime | None
+    merged_into: uuid.UUID | None = Field(description="the ticket that goes on for this one too")
     clocks: dict[str, Clock] = Field(description="the latest clock of each target")
     next_due_at: datetime | None
     breached: bool
@@ -105,12 +109,13 @@ class TicketDetail(TicketSummary):
     decision: TicketRouted | None = Field(
         description="the latest routing: reasons, facts, missing facts, points, trace"
     )
+    merged_here: list[uuid.UUID] = Field(description="the tickets that this one goes on for")
     history: list[HistoryItem] = Field(description="oldest first")
 
     @classmethod
-    def with_history(cls, view: View, history: Sequence[HistoryEntry]) -> Self:
+    def with_history(cls, view: View, merged_here: Sequence[uuid.UUID], history: Sequence[HistoryEntry]) -> Self:
         items = [HistoryItem(**entry._asdict()) for entry in history]
-        return cls(**_summary(view), decision=view.decision, history=items)
+        return cls(**_summary(view), decision=view.decision, merged_here=list(merged_here), history=items)
 
 
 class TicketPage(_Answer):
@@ -131,6 +136,10 @@ class ReplyBody(_Body):
 
 class NoteBody(_Body):
     note: _Words | None = Field(default=None, description="for the history; the customer does not see it")
+
+
+class MergeBody(NoteBody):
+    into: uuid.UUID = Field(description="the ticket that goes on for both")
 
 
 class RerouteBody(NoteBody):
@@ -183,6 +192,7 @@ def _summary(view: View) -> dict[str, Any]:
         "claimed_by": ticket.claimed_by,
         "claim_expires_at": ticket.claim_expires_at,
         "resolved_at": ticket.resolved_at,
+        "merged_into": ticket.merged_into,
         "clocks": {target.value: clock for target, clock in view.clocks.items()},
         "next_due_at": next_due_at(view.clocks),
         "breached": is_breached(view.clocks),

@@ -67,6 +67,7 @@ class TicketRow(_Base, table=True):
     state_at: datetime | None = Field(default=None, sa_type=_TIME)
     acted_here: bool
     resolved_at: datetime | None = Field(default=None, sa_type=_TIME)
+    merged_into: uuid.UUID | None = None
     corrected_at: datetime | None = Field(default=None, sa_type=_TIME)
     sequence: int
     revision: int
@@ -108,13 +109,17 @@ class RequestRow(_Base, table=True):
     stored_at: datetime = Field(sa_type=_TIME)
 
 
+ALL_CHANNELS: Final = "*"
+
+
 class PeakRow(_Base, table=True):
-    """The latest peak of a brand's queue."""
+    """The latest peak of a brand's queue, on one channel or (`*`) on all together: each begins and ends by itself."""
 
     __tablename__ = "peaks"
 
     brand: str = Field(primary_key=True, sa_type=Text)
     queue: str = Field(primary_key=True, sa_type=Text)
+    channel: str = Field(primary_key=True, sa_type=Text)
     kind: str = Field(sa_type=Text)
     began_at: datetime = Field(sa_type=_TIME)
     at: datetime = Field(sa_type=_TIME)
@@ -139,6 +144,7 @@ Index(
 Index("ix_tickets_state_order", TICKETS.c.state, *_RANK, postgresql_where=_RANKED)
 Index("ix_tickets_open", TICKETS.c.queue, postgresql_where=TICKETS.c.state != _RESOLVED)
 Index("ix_tickets_claimed_by", TICKETS.c.claimed_by, *_RANK, postgresql_where=TICKETS.c.state != _RESOLVED)
+Index("ix_tickets_merged_into", TICKETS.c.merged_into, postgresql_where=TICKETS.c.merged_into.is_not(None))
 Index("ix_history_ticket_id", HISTORY.c.ticket_id, HISTORY.c.at, HISTORY.c.event_id)
 Index("ix_requests_stored_at", REQUESTS.c.stored_at)
 
@@ -164,10 +170,9 @@ async def lock_or_create(connection: AsyncConnection, ids: Iterable[uuid.UUID]) 
     return await _locked(connection, select(*_CHANGEABLE).where(_among(ordered)).with_for_update())
 
 
-async def lock(connection: AsyncConnection, ticket_id: uuid.UUID) -> View | None:
-    """The ticket, locked until the transaction ends. None when there is no such ticket."""
-    found = await _locked(connection, select(*_CHANGEABLE).where(_among([ticket_id])).with_for_update())
-    return found.get(ticket_id)
+async def lock(connection: AsyncConnection, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, View]:
+    """Those of these tickets that there are, locked until the transaction ends."""
+    return await _locked(connection, select(*_CHANGEABLE).where(_among(sorted(set(ids)))).with_for_update())
 
 
 async def lock_free(connection: AsyncConnection, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, View]:
@@ -223,6 +228,16 @@ async def find(connection: AsyncConnection, ticket_id: uuid.UUID) -> View | None
     """The ticket with its decision, not locked."""
     row = (await connection.execute(select(TICKETS).where(_among([ticket_id])))).first()
     return None if row is None else _view(row._mapping)
+
+
+async def merged_here(connection: AsyncConnection, ticket_id: uuid.UUID) -> list[uuid.UUID]:
+    """The tickets that were merged into this one, by the time they were."""
+    rows = await connection.execute(
+        select(TICKETS.c.ticket_id)
+        .where(TICKETS.c.merged_into == ticket_id)
+        .order_by(TICKETS.c.resolved_at, TICKETS.c.ticket_id)
+    )
+    return list(rows.scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,21 +385,21 @@ async def queue_counts(connection: AsyncConnection) -> list[QueueCount]:
 
 
 async def save_peaks(connection: AsyncConnection, events: Sequence[PeakEvent]) -> None:
-    """Keep the latest of each brand's queue."""
-    latest: dict[tuple[str, Queue], PeakEvent] = {}
+    """Keep the latest of each brand's queue and channel."""
+    latest: dict[tuple[str, str, str], PeakEvent] = {}
     for event in sorted(events, key=lambda event: (event.began_at, event.at)):
-        latest[event.brand, event.queue] = event
+        latest[event.brand, event.queue, event.channel or ALL_CHANNELS] = event
     statement = upsert(PEAKS)
     new = statement.excluded
     await connection.execute(
         statement.on_conflict_do_update(
-            index_elements=[PEAKS.c.brand, PEAKS.c.queue],
+            index_elements=[column.name for column in PEAKS.primary_key],
             set_={column.name: new[column.name] for column in PEAKS.c if not column.primary_key},
             where=tuple_(PEAKS.c.began_at, PEAKS.c.at) < tuple_(new.began_at, new.at),
         ),
         [
-            {name: getattr(latest[key], name) for name in PEAKS.c.keys()}  # noqa: SIM118 - of columns, not a dict
-            for key in sorted(latest)
+            {**{name: getattr(event, name) for name in PEAKS.c.keys()}, "channel": key[-1]}  # noqa: SIM118 - columns
+            for key, event in sorted(latest.items())
         ],
     )
 
@@ -394,17 +409,27 @@ class Peak(NamedTuple):
 
     brand: str
     queue: Queue
+    channel: Channel | None
     began_at: datetime
     staff_needed: int | None
 
 
 async def peaks(connection: AsyncConnection) -> list[Peak]:
     rows = await connection.execute(
-        select(PEAKS.c.brand, PEAKS.c.queue, PEAKS.c.began_at, PEAKS.c.staff_needed).where(
+        select(PEAKS.c.brand, PEAKS.c.queue, PEAKS.c.channel, PEAKS.c.began_at, PEAKS.c.staff_needed).where(
             PEAKS.c.kind == PeakKind.BEGAN.value
         )
     )
-    return [Peak(row.brand, Queue(row.queue), row.began_at, row.staff_needed) for row in rows]
+    return [
+        Peak(
+            row.brand,
+            Queue(row.queue),
+            None if row.channel == ALL_CHANNELS else Channel(row.channel),
+            row.began_at,
+            row.staff_needed,
+        )
+        for row in rows
+    ]
 
 
 # --- rows and views ------------------------------------------------------------------------------------------------

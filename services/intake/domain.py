@@ -6,8 +6,18 @@ it falls into or comes near to. So a burst makes one ticket in whatever order an
 also when it arrives after a later burst. At most one ticket of a conversation is open: the one the next message joins.
 
     near an unresolved ticket (follow-up window, either direction)      -> followed up, the open one first
-    since a ticket began, until it was resolved + reopen window         -> reopened
+    since a ticket began, until it was resolved + reopen window         -> reopened; followed up by a mere courtesy
     else                                                                -> opened, linked to the ticket before it
+
+A message that only thanks or says goodbye (`shared.courtesy`) joins a resolved ticket and leaves it resolved. What the
+customer says within the follow-up window of it goes to the same ticket, so that "thanks" and "but the money is not
+here" are one ticket, reopened, whichever arrives first. After the reopen window a courtesy opens a ticket like any
+other message: there is none left that an agent would look for it in.
+
+A ticket that was merged into another is resolved like any other: what its customer writes later joins an unresolved
+ticket near by (the surviving one, where it is of this conversation and not silent for longer than the window), else it
+reopens the merged ticket. It is never sent to a ticket of another conversation: the answer would go out where the
+customer did not write, and two conversations' locks and orders of messages would have to be one.
 """
 
 from __future__ import annotations
@@ -18,6 +28,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from shared.courtesy import needs_no_answer
 from shared.events import (
     ActivityKind,
     ChannelMessage,
@@ -32,6 +43,7 @@ from shared.events.tickets import ticket_id_of
 from shared.redaction import redact
 
 _SHORT_TEXT_CHARACTERS = 500
+_ENDINGS = frozenset({ActivityKind.RESOLVED, ActivityKind.MERGED})
 # A time at the end of the calendar cannot be reckoned with: a window after it is none, for every later message too.
 _EARLIEST_SENT_AT = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST_SENT_AT = datetime(2200, 1, 1, tzinfo=UTC)
@@ -53,7 +65,7 @@ class Windows:
 class Ticket:
     """What intake knows of a ticket. `first_message_at` and `last_message_at` are its span, by the messages' `sent_at`.
 
-    `activity_at` is the `at` of the last resolution or reopening by an agent that was taken into account.
+    `activity_at` is the `at` of the last resolution, merge or reopening by an agent that was taken into account.
     """
 
     ticket_id: uuid.UUID
@@ -80,8 +92,14 @@ class Ticket:
     def may_be_reopened(self, sent_at: datetime, windows: Windows) -> bool:
         # Sent before the resolution, but late: the agent has not seen it, so it reopens too.
         return self.resolved_at is not None and (
-            self.first_message_at - windows.follow_up <= sent_at <= self.resolved_at + windows.reopen
+            self.first_message_at - windows.follow_up <= sent_at <= self._reopens_until(self.resolved_at, windows)
         )
+
+    def _reopens_until(self, resolved_at: datetime, windows: Windows) -> datetime:
+        until = resolved_at + windows.reopen
+        if self.last_message_at > resolved_at:  # a courtesy, whose burst may go on beyond the window
+            until = max(until, self.last_message_at + windows.follow_up)
+        return until
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +147,10 @@ def _place(message: ChannelMessage, tickets: Iterable[Ticket], windows: Windows)
     resolved = [ticket for ticket in tickets if ticket.may_be_reopened(sent_at, windows)]
     if resolved:
         latest = max(resolved, key=lambda ticket: (ticket.resolved_at, ticket.ticket_id))
-        return replace(_with_message(latest, sent_at), resolved_at=None), Disposition.REOPENED
+        joined = _with_message(latest, sent_at)
+        if needs_no_answer(message.text, message.subject, message.attachments):
+            return joined, Disposition.FOLLOWED_UP
+        return replace(joined, resolved_at=None), Disposition.REOPENED
     earlier = max(
         (ticket for ticket in tickets if ticket.opened_at <= sent_at),
         key=lambda ticket: (ticket.opened_at, ticket.ticket_id),
@@ -158,7 +179,12 @@ def _with_message(ticket: Ticket, sent_at: datetime) -> Ticket:
 
 
 def _make_current(ticket: Ticket, at: datetime, tickets: Mapping[uuid.UUID, Ticket]) -> dict[uuid.UUID, Ticket]:
-    """`ticket` becomes the open one, unless another is open and has a later message: then `ticket` is of the past."""
+    """`ticket` becomes the open one, unless another is open and has a later message: then `ticket` is of the past.
+
+    A ticket that is still resolved after its message changes nothing about which one is open.
+    """
+    if ticket.resolved_at is not None:
+        return {ticket.ticket_id: ticket}
     current = next((other for other in tickets.values() if other.is_open and other.ticket_id != ticket.ticket_id), None)
     if current is None:
         return {ticket.ticket_id: replace(ticket, is_open=True)}
@@ -175,7 +201,7 @@ def _changed(before: Mapping[uuid.UUID, Ticket], after: Mapping[uuid.UUID, Ticke
 
 
 def apply_activities(activities: Iterable[TicketActivity], tickets: Iterable[Ticket]) -> tuple[Ticket, ...]:
-    """The tickets that agents' resolutions and reopenings change.
+    """The tickets that agents' resolutions, merges and reopenings change.
 
     `tickets` are those the activities name and the open ones of their conversations. An activity that is not later than
     what was taken into account is a repetition, or was overtaken, and changes nothing.
@@ -186,7 +212,7 @@ def apply_activities(activities: Iterable[TicketActivity], tickets: Iterable[Tic
         ticket = after.get(activity.ticket_id)
         if ticket is None or (ticket.activity_at is not None and activity.at <= ticket.activity_at):
             continue
-        if activity.kind is ActivityKind.RESOLVED:
+        if activity.kind in _ENDINGS:
             after[ticket.ticket_id] = replace(ticket, is_open=False, resolved_at=activity.at, activity_at=activity.at)
         elif activity.kind is ActivityKind.REOPENED:
             others_open = any(

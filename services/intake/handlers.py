@@ -15,7 +15,7 @@ from shared.delivery import Refusal
 from shared.events import ActivityKind, ChannelMessage, TicketActivity
 
 _GROUP: Final = "intake.channel.messages"
-_KINDS_THAT_MATTER: Final = frozenset({ActivityKind.RESOLVED, ActivityKind.REOPENED})
+_KINDS_THAT_MATTER: Final = frozenset({ActivityKind.RESOLVED, ActivityKind.MERGED, ActivityKind.REOPENED})
 
 
 class Handlers:
@@ -47,7 +47,7 @@ class Handlers:
         return refusals
 
     async def on_activities(self, batch: Sequence[Received[TicketActivity]]) -> None:
-        """Resolved tickets end, reopened ones go on; what else agents do is no matter of intake."""
+        """Resolved and merged tickets end, reopened ones go on; what else agents do is no matter of intake."""
         activities = [received.event for received in batch if received.event.kind in _KINDS_THAT_MATTER]
         if activities:
             await self._acceptance.apply(activities)

@@ -19,7 +19,7 @@ from services.sla_timer.promises import settle
 from services.sla_timer.storage import Arrival, Facts
 from shared import metrics
 from shared.cloudevents import Received
-from shared.courtesy import is_courtesy
+from shared.courtesy import needs_no_answer
 from shared.database import Database
 from shared.events import TicketActivity, TicketLeft, TicketMessage, TicketRouted
 from shared.events.tickets import Disposition
@@ -78,7 +78,7 @@ def happening_of(event: object, now: datetime) -> list[tuple[uuid.UUID, Happenin
         case TicketMessage(disposition=Disposition.OPENED):
             return []
         case TicketMessage():
-            only_thanks = is_courtesy(event.text) and not event.attachments
+            only_thanks = needs_no_answer(event.text, event.subject, event.attachments)
             what = What.CUSTOMER_THANKED if only_thanks else What.CUSTOMER_WROTE
             at = min(event.sent_at, event.accepted_at, now)
             if event.disposition is Disposition.REOPENED:

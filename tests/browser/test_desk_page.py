@@ -18,7 +18,7 @@ import pytest
 
 from deploy.processes import free_port
 from shared.events import PeakEvent, PeakKind, SlaKind
-from shared.taxonomy import Priority, Queue
+from shared.taxonomy import Channel, Priority, Queue
 from tests.support.desk import BOSS, MEI, PAY, Site, running_desk
 from tests.support.surroundings import Kafka
 from tests.unit.desk.samples import clock_event
@@ -103,10 +103,26 @@ async def test_the_page_shows_the_queues_and_changes_live(site: Site) -> None:
                 seen_arrivals=9,
                 staff_needed=4,
             ),
+            PeakEvent(
+                brand=site.world.brand,
+                queue=Queue.PAYMENTS,
+                channel=Channel.EMAIL,
+                kind=PeakKind.BEGAN,
+                began_at=now,
+                at=now,
+                window_seconds=900,
+                expected_arrivals=1,
+                seen_arrivals=8,
+            ),
         )
         due = payments.locator("td.due")
         await expect(due).to_have_text(re.compile(r"^0?9:\d\d$|^10:00$"))
         await expect(payments.locator(".peak")).to_be_visible()
+        brand = site.world.brand
+        await expect(payments.locator(".peak")).to_have_attribute(
+            "title",
+            f"{brand}: more arrivals than expected; staff needed: 4\n{brand} (email): more arrivals than expected",
+        )
         shown = await due.text_content()
         await expect(due).not_to_have_text(shown)  # it counts down by itself
 

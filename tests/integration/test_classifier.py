@@ -251,11 +251,25 @@ async def test_a_correction_of_an_unknown_ticket_is_refused_and_the_rest_goes_on
     assert [event.ticket_id for event in bench.out.take_routed()] == [ticket]
 
 
-async def test_resolved_and_reopened_are_marked(bench: Bench) -> None:
+async def test_resolved_merged_and_reopened_are_marked(bench: Bench) -> None:
     ticket = uuid.uuid4()
     await bench.messages(message("付款失败", ticket))
-    for kind, expected in ((ActivityKind.RESOLVED, SENT_AT), (ActivityKind.REOPENED, None)):
-        activity = TicketActivity(ticket_id=ticket, activity_id=kind.value, kind=kind, agent="anna", at=SENT_AT)
+    for number, (kind, expected) in enumerate(
+        (
+            (ActivityKind.RESOLVED, SENT_AT),
+            (ActivityKind.REOPENED, None),
+            (ActivityKind.MERGED, SENT_AT),
+            (ActivityKind.REOPENED, None),
+        )
+    ):
+        activity = TicketActivity(
+            ticket_id=ticket,
+            activity_id=str(number),
+            kind=kind,
+            agent="anna",
+            at=SENT_AT,
+            merged_into=uuid.uuid4() if kind is ActivityKind.MERGED else None,
+        )
         assert await bench.correct(activity) == []
         (row,) = await bench.rows("SELECT resolved_at FROM classifier.tickets WHERE ticket_id = :id", id=ticket)
         assert row.resolved_at == expected

@@ -21,11 +21,12 @@ from shared.events import (
     Output,
     PeakEvent,
     PeakKind,
+    PolicyChanged,
     ReleaseReason,
     SlaKind,
     derive_id,
 )
-from shared.taxonomy import Priority, Queue
+from shared.taxonomy import Channel, Priority, Queue
 from tests.support.desk import BOSS, ELSE, MEI, PAY, TOM, WALL, World, running_desk
 from tests.support.surroundings import Kafka
 from tests.support.waiting import eventually
@@ -163,7 +164,7 @@ async def test_every_action_leaves_through_tickets_activity(world: World) -> Non
     assert told[1].text == "卡号 [card] 已收到"
     assert told[5].release_reason is ReleaseReason.AGENT
     assert (told[7].queue, told[7].priority) == (Queue.REFUNDS, Priority.P1)
-    assert {item.agent for item in told} == {"mei"}
+    assert {(item.agent, item.agent_group) for item in told} == {("mei", "wallets")}
 
     # Its own echoes change nothing: every act stands in the history once, and the state is what the last one left.
     # A rating that comes after a repetition of one of them says that the desk has taken that in too.
@@ -231,12 +232,110 @@ async def test_a_refusal_says_which_state_or_who_holds_it(world: World) -> None:
         ("reroute", {"queue": "nowhere"}, "queue"),
         ("reroute", {"note": "somewhere"}, "body"),
         ("resolve", {"text": "wrong name"}, "text"),
+        ("merge", {"note": "where to?"}, "into"),
+        ("merge", {"into": "nonsense"}, "into"),
     ],
 )
 async def test_a_wrong_body_names_its_field(world: World, action: str, body: dict[str, Any], field: str) -> None:
     answer = await world.post(f"/v1/tickets/{uuid.uuid4()}/{action}", body=body)
     assert answer.status_code == 422
     assert field in answer.json()["errors"][0]["field"]
+
+
+# --- merging -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_merged_ticket_is_resolved_and_the_other_goes_on_for_both(world: World) -> None:
+    chat, mail = world.ticket(decided_at=at(1)), world.ticket(decided_at=at(2))
+    path = f"/v1/tickets/{chat.ticket_id}"
+    await world.waiting(chat, mail)
+    await world.claim()
+    await world.claim(TOM)
+    assert (await world.post(f"/v1/tickets/{mail.ticket_id}/wait", TOM)).status_code == 200
+    body = {"into": str(mail.ticket_id), "note": "同一件事"}
+    assert (await world.post(f"{path}/merge", TOM, body=body)).json()["errors"][0]["detail"] == "claimed_by_another"
+    answers = [await world.post(f"{path}/merge", body=body, key="once") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    merged = answers[1].json()
+    assert (merged["state"], merged["merged_into"]) == ("resolved", str(mail.ticket_id))
+    last = merged["history"][-1]
+    assert (last["kind"], last["payload"]["merged_into"]) == ("merged", str(mail.ticket_id))
+    other = await world.ticket_now(mail.ticket_id)
+    # It waited on the customer: what he wrote in the merged one is for its agents to read now.
+    assert (other["state"], other["merged_here"], other["merged_into"]) == ("queued", [str(chat.ticket_id)], None)
+    told = await world.activities(chat.ticket_id, [ActivityKind.CLAIMED, ActivityKind.MERGED])
+    assert (told[1].merged_into, told[1].agent_group, told[1].text) == (mail.ticket_id, "wallets", "同一件事")
+
+    refused = await world.post(f"{path}/reopen", BOSS)
+    assert (refused.status_code, refused.json()["errors"][0]["detail"]) == (409, "merged")
+    assert str(mail.ticket_id) in refused.json()["detail"]
+    # Its customer is heard all the same; thanks alone changes nothing.
+    await world.publish(message(chat.ticket_id, 2, brand=world.brand, text="谢谢"))
+    await world.heard(chat.ticket_id, "message")
+    assert (await world.ticket_now(chat.ticket_id))["merged_into"] == str(mail.ticket_id)
+    await world.publish(message(chat.ticket_id, 3, brand=world.brand, text="还没到账", disposition="reopened"))
+    await world.comes_to(chat.ticket_id, "queued")
+    assert (await world.ticket_now(chat.ticket_id))["merged_into"] is None
+    assert (await world.ticket_now(mail.ticket_id))["merged_here"] == []
+
+
+async def test_a_merge_that_leads_nowhere_is_refused_with_the_reason(world: World) -> None:
+    tickets = [world.ticket(decided_at=at(number)) for number in range(3)]
+    foreign = routed(uuid.uuid4(), brand="another_brand")
+    await world.waiting(*tickets)
+    await world.publish(foreign)
+
+    async def known() -> bool:
+        return (await world.get(f"/v1/tickets/{foreign.ticket_id}", ELSE)).status_code == 200
+
+    await eventually(known)
+    first, second, third = (ticket.ticket_id for ticket in tickets)
+    for _ in tickets:
+        await world.claim()
+
+    async def merged(one: uuid.UUID, other: uuid.UUID, token: str = MEI) -> tuple[int, str, str]:
+        answer = await world.post(f"/v1/tickets/{one}/merge", token, body={"into": str(other)})
+        if answer.status_code == 200:
+            return 200, "", ""
+        return answer.status_code, answer.json()["errors"][0]["field"], answer.json()["errors"][0]["detail"]
+
+    assert await merged(first, first) == (422, "into", "same_ticket")
+    assert await merged(first, uuid.uuid4()) == (422, "into", "no_such_ticket")
+    assert await merged(first, foreign.ticket_id) == (422, "into", "no_such_ticket")  # not theirs to see
+    assert await merged(first, second) == (200, "", "")
+    assert await merged(second, first) == (409, "state", "merged")
+    assert await merged(third, first) == (409, "state", "merged")
+    assert await merged(third, second, BOSS) == (200, "", "")  # a lead may, like resolving
+    assert await merged(second, third) == (409, "state", "merged")
+    assert (await world.ticket_now(second))["merged_here"] == [str(first), str(third)]
+
+
+async def test_two_who_merge_a_pair_into_each_other_at_once_make_no_circle(world: World) -> None:
+    pairs = [(world.ticket(decided_at=at(number)), world.ticket(decided_at=at(number))) for number in range(5)]
+    await world.waiting(*(ticket for pair in pairs for ticket in pair))
+    for _ in range(10):
+        await world.claim()
+    for one, other in pairs:
+        answers = await asyncio.gather(
+            world.post(f"/v1/tickets/{one.ticket_id}/merge", body={"into": str(other.ticket_id)}),
+            world.post(f"/v1/tickets/{other.ticket_id}/merge", BOSS, body={"into": str(one.ticket_id)}),
+        )
+        assert sorted(answer.status_code for answer in answers) == [200, 409]
+
+
+async def test_a_merge_by_another_tool_takes_the_other_ticket_up(world: World) -> None:
+    ticket, other = world.ticket(decided_at=at(1)), world.ticket(decided_at=at(2))
+    await world.waiting(ticket, other)
+    await world.publish(activity(other.ticket_id, ActivityKind.RESOLVED, at(5), "kafka"))
+    await world.comes_to(other.ticket_id, "resolved")
+    await world.publish(activity(ticket.ticket_id, ActivityKind.MERGED, at(6), "kafka", merged_into=other.ticket_id))
+    await world.comes_to(ticket.ticket_id, "resolved")
+    shown = await world.ticket_now(other.ticket_id)
+    assert (shown["state"], shown["enqueued_at"], shown["merged_here"]) == (
+        "queued",
+        "2026-03-02T09:06:00Z",
+        [str(ticket.ticket_id)],
+    )
 
 
 # --- other tools, customers, clocks --------------------------------------------------------------------------------
@@ -331,6 +430,71 @@ async def test_promises_outcomes_and_peaks_are_shown(world: World) -> None:
     assert (shown["breached"], shown["next_due_at"]) == (1, None)
 
 
+async def test_a_peak_of_one_channel_begins_and_ends_by_itself(world: World) -> None:
+    def peak(channel: Channel | None, kind: PeakKind, minute: float, staff: int | None = None) -> PeakEvent:
+        return PeakEvent(
+            brand=world.brand,
+            queue=Queue.PAYMENTS,
+            channel=channel,
+            kind=kind,
+            began_at=T0,
+            at=at(minute),
+            window_seconds=900,
+            expected_arrivals=3,
+            seen_arrivals=30,
+            staff_needed=staff,
+        )
+
+    async def shown(expected: list[tuple[str | None, int | None]]) -> None:
+        async def there() -> bool:
+            queues = (await world.get("/v1/queues", WALL)).json()["queues"]
+            peaks = next(item["peaks"] for item in queues if item["queue"] == "payments")
+            return [(peak["channel"], peak["staff_needed"]) for peak in peaks] == expected
+
+        await eventually(there)
+
+    await world.publish(
+        peak(Channel.EMAIL, PeakKind.BEGAN, 0, 2),
+        peak(None, PeakKind.BEGAN, 0, 7),
+        peak(Channel.APP_CHAT, PeakKind.BEGAN, 0, 5),
+    )
+    await shown([(None, 7), ("app_chat", 5), ("email", 2)])
+    await world.publish(peak(Channel.EMAIL, PeakKind.ENDED, 30))
+    await shown([(None, 7), ("app_chat", 5)])
+    await world.publish(peak(None, PeakKind.ENDED, 31))
+    await shown([("app_chat", 5)])
+
+
+async def test_a_change_of_the_policies_is_of_no_ticket_and_no_dead_letter(world: World) -> None:
+    ticket = world.ticket()
+    await world.waiting(ticket)
+    taken, dead = _counted("records_consumed"), _counted("dead_letters")
+    await world.publish(
+        clock_event(ticket.ticket_id, SlaKind.BREACHED, 2, brand=world.brand, breached=True),
+        PolicyChanged(policy_version="p-2", previous_version="p-1", at=T0),
+        clock_event(ticket.ticket_id, SlaKind.ESCALATED, 3, brand=world.brand, breached=True),
+    )
+
+    async def all_taken() -> bool:
+        return _counted("records_consumed") >= taken + 3
+
+    await eventually(all_taken)
+    assert _counted("dead_letters") == dead
+    detail = await world.ticket_now(ticket.ticket_id)
+    assert {item["kind"] for item in detail["history"]} == {"routed", "sla.breached", "sla.escalated"}
+    assert detail["clocks"]["first_response"]["kind"] == "breached"
+
+
+def _counted(name: str) -> float:
+    """The counter of this name over what `sla.events` brought the desk."""
+    return sum(
+        sample.value
+        for family in metrics.REGISTRY.collect()
+        for sample in family.samples
+        if sample.name == f"switchyard_{name}_total" and sample.labels["group"] == "desk.sla.events"
+    )
+
+
 async def test_a_silent_agents_ticket_returns_to_its_place(desk_of: Worlds) -> None:
     before = metrics.REGISTRY.get_sample_value("switchyard_take_backs_total", {"queue": "payments"}) or 0
     async with desk_of(desk_take_back_minutes=0.005) as world:  # 0.3 s
@@ -342,6 +506,7 @@ async def test_a_silent_agents_ticket_returns_to_its_place(desk_of: Worlds) -> N
         assert (back["claimed_by"], back["rank_at"]) == (None, claimed["rank_at"])
         told = await world.activities(ticket.ticket_id, [ActivityKind.CLAIMED, ActivityKind.RELEASED])
         assert (told[1].agent, told[1].release_reason) == ("switchyard", ReleaseReason.TAKE_BACK)
+        assert (told[0].agent_group, told[1].agent_group) == ("wallets", None)
         assert (told[1].at - told[0].at) >= minutes(0.005)
         assert metrics.REGISTRY.get_sample_value("switchyard_take_backs_total", {"queue": "payments"}) == before + 1
 

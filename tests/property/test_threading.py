@@ -15,12 +15,13 @@ from shared.taxonomy import Channel
 from tests.unit.intake.samples import T0, WINDOWS
 
 
-def message(number: int, seconds: float) -> ChannelMessage:
+def message(number: int, seconds: float, text: str = "充值没到账") -> ChannelMessage:
     return ChannelMessage(
         brand="upay",
         channel=Channel.WECHAT,
         message_id=f"m-{number}",
         customer=Customer(id="c-1"),
+        text=text,
         sent_at=T0 + timedelta(seconds=seconds),
     )
 
@@ -46,6 +47,19 @@ class Store:
             opens = placed.disposition is Disposition.OPENED
             assert opens == (placed.ticket.message_count == 1)
             assert not opens or placed.ticket.opened_at == placed.message.sent_at
+
+    def apply(self, kind: ActivityKind, ticket_id: uuid.UUID, hours: float, repetitions: int = 1) -> TicketActivity:
+        activity = TicketActivity(
+            ticket_id=ticket_id,
+            activity_id=f"{kind}-{hours}",
+            kind=kind,
+            agent="mei",
+            at=T0 + timedelta(hours=hours),
+            merged_into=uuid.UUID(int=1) if kind is ActivityKind.MERGED else None,
+        )
+        changed = apply_activities([activity] * repetitions, self.tickets.values())
+        self.tickets |= {ticket.ticket_id: ticket for ticket in changed}
+        return activity
 
     def _near(self, earliest: object) -> list[Ticket]:
         tickets = sorted(self.tickets.values(), key=lambda ticket: ticket.opened_at)
@@ -102,11 +116,48 @@ def test_each_burst_is_exactly_one_ticket(
     assert len(set.union(*tickets)) == len(bursts) == len(store.tickets)
 
 
+@st.composite
+def bursts_after_a_resolution(draw: st.DrawFn) -> tuple[list[ChannelMessage], list[list[ChannelMessage]]]:
+    """A burst of courtesies and others within a minute, at any time after a resolution at hour 10, often around the end
+    of the reopen window (hour 82); and batches that deliver it, repetitions included, in any order.
+    """
+    begins = draw(st.one_of(st.floats(10 * 3600, 200 * 3600), st.just(82 * 3600 - 30.0)))
+    said = draw(
+        st.lists(st.tuples(st.floats(0, 60), st.sampled_from(["谢谢", "但是还没到账"])), min_size=1, max_size=5)
+    )
+    burst = [message(1 + number, begins + offset, text) for number, (offset, text) in enumerate(said)]
+    order = draw(st.permutations([*burst, *draw(st.lists(st.sampled_from(burst), max_size=5))]))
+    size = draw(st.integers(1, len(order)))
+    return burst, [order[start : start + size] for start in range(0, len(order), size)]
+
+
+@given(bursts_after_a_resolution(), st.sampled_from([ActivityKind.RESOLVED, ActivityKind.MERGED]))
+def test_a_burst_after_a_resolution_is_one_ticket_and_open_unless_it_only_thanks(
+    delivery: tuple[list[ChannelMessage], list[list[ChannelMessage]]], ending: ActivityKind
+) -> None:
+    burst, batches = delivery
+    store = Store()
+    store.deliver([message(0, 0)])
+    (first,) = store.tickets
+    store.apply(ending, first, 10)
+    for batch in batches:
+        store.deliver(batch)
+        store.check()
+    (joined,) = {store.ticket_of[item.message_id] for item in burst}
+    only_thanks = all(item.text == "谢谢" for item in burst)
+    assert store.tickets[joined].is_open == (not only_thanks or joined != first)
+    assert (store.tickets[first].resolved_at is None) == (joined == first and not only_thanks)
+
+
 _HOURS = st.floats(0, 400).map(lambda hours: round(hours, 3))
 _STEPS = st.lists(
     st.one_of(
-        st.lists(_HOURS, min_size=1, max_size=4),
-        st.tuples(st.sampled_from([ActivityKind.RESOLVED, ActivityKind.REOPENED]), st.integers(0, 20), _HOURS),
+        st.lists(st.tuples(_HOURS, st.sampled_from(["谢谢", "但是还没到账"])), min_size=1, max_size=4),
+        st.tuples(
+            st.sampled_from([ActivityKind.RESOLVED, ActivityKind.MERGED, ActivityKind.REOPENED]),
+            st.integers(0, 20),
+            _HOURS,
+        ),
     ),
     max_size=15,
 )
@@ -114,28 +165,20 @@ _STEPS = st.lists(
 
 @given(steps=_STEPS, repetitions=st.integers(1, 3))
 def test_whatever_happens_the_books_stay_in_order(
-    steps: list[list[float] | tuple[ActivityKind, int, float]], repetitions: int
+    steps: list[list[tuple[float, str]] | tuple[ActivityKind, int, float]], repetitions: int
 ) -> None:
     store = Store()
     number = 0
     for step in steps:
         if isinstance(step, list):
-            batch = [message(number + index, hours * 3600) for index, hours in enumerate(step)]
+            batch = [message(number + index, hours * 3600, text) for index, (hours, text) in enumerate(step)]
             number += len(batch)
             for _ in range(repetitions):
                 store.deliver(batch)
         elif store.tickets:
             kind, index, hours = step
             ticket_id = list(store.tickets)[index % len(store.tickets)]
-            activity = TicketActivity(
-                ticket_id=ticket_id,
-                activity_id=f"{kind}-{hours}",
-                kind=kind,
-                agent="mei",
-                at=T0 + timedelta(hours=hours),
-            )
-            changed = apply_activities([activity] * repetitions, store.tickets.values())
-            store.tickets |= {ticket.ticket_id: ticket for ticket in changed}
+            activity = store.apply(kind, ticket_id, hours, repetitions)
             assert apply_activities([activity], store.tickets.values()) == ()
         store.check()
     assert len(store.ticket_of) == number

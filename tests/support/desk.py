@@ -126,16 +126,16 @@ class World:
 
 
 def agents_file(directory: Path, brand: str) -> Path:
-    def entry(agent: str, token: str, role: str, *, queues: str = "all", brands: str = "", name: str = "") -> str:
+    def entry(agent: str, token: str, role: str, *, queues: str = "all", brands: str = "", more: str = "") -> str:
         return (
             f"  - {{id: {agent}, role: {role}, token_sha256: {token_hash(token)}, queues: {queues}, "
-            f'brands: {brands or f"[{brand}]"}, name: "{name}"}}\n'
+            f"brands: {brands or f'[{brand}]'}{more}}}\n"
         )
 
     path = directory / "agents.yaml"
     path.write_text(
         "agents:\n"
-        + entry("mei", MEI, "agent", name="<b>Mei</b>")
+        + entry("mei", MEI, "agent", more=', name: "<b>Mei</b>", group: wallets')
         + entry("tom", TOM, "agent")
         + entry("boss", BOSS, "lead")
         + entry("wall", WALL, "viewer")

@@ -20,7 +20,8 @@ const WORDS = {
     queue: "Queue", waiting: "Waiting", byPriority: "Waiting by priority", oldest: "Oldest", nextDue: "Next due",
     breached: "Breached", claimed: "Claimed", onCustomer: "On customer",
     live: "live", connecting: "connecting", lost: "connection lost", peak: "peak",
-    peakTitle: (staff) => (staff === null ? "More arrivals than expected" : `More arrivals than expected; staff needed: ${staff}`),
+    peakTitle: (brand, channel, staff) =>
+      `${brand}${channel ? ` (${channel})` : ""}: more arrivals than expected${staff === null ? "" : `; staff needed: ${staff}`}`,
     lostSince: (time, ago) => `Connection lost at ${time}, ${ago} ago. The figures are from then; trying again …`,
     days: "d",
   },
@@ -35,7 +36,8 @@ const WORDS = {
     queue: "队列", waiting: "等待", byPriority: "按优先级", oldest: "最久等待", nextDue: "下一到期",
     breached: "已超时", claimed: "处理中", onCustomer: "等客户",
     live: "实时", connecting: "连接中", lost: "连接中断", peak: "高峰",
-    peakTitle: (staff) => (staff === null ? "来量超过预期" : `来量超过预期，需要人手：${staff}`),
+    peakTitle: (brand, channel, staff) =>
+      `${brand}${channel ? `（${channel}）` : ""}：来量超过预期${staff === null ? "" : `，需要人手：${staff}`}`,
     lostSince: (time, ago) => `连接于 ${time} 中断，已 ${ago}。以下为当时的数据，正在重试……`,
     days: "天",
   },
@@ -151,8 +153,9 @@ function drawQueue(item) {
   write(row.otherName, zh ? item.name_en : item.name_zh);
   row.peak.hidden = item.peaks.length === 0;
   write(row.peak, words().peak);
-  const staff = item.peaks.map((peak) => peak.staff_needed).filter((needed) => needed !== null);
-  row.peak.title = words().peakTitle(staff.length ? staff.reduce((sum, needed) => sum + needed, 0) : null);
+  row.peak.title = item.peaks
+    .map((peak) => words().peakTitle(peak.brand, peak.channel, peak.staff_needed))
+    .join("\n"); // no sum: a peak of one channel is part of that of all channels
   writeCount(row.waiting, item.waiting);
   for (const priority of PRIORITIES) {
     const { chip, count } = row.chips[priority];

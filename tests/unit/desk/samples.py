@@ -84,6 +84,7 @@ def activity(
         ActivityKind.REPLIED: {"text": "请稍等"},
         ActivityKind.CORRECTED: {"priority": Priority.P1},
         ActivityKind.RATED: {"rating": 5},
+        ActivityKind.MERGED: {"merged_into": uuid.UUID(int=1)},
     }
     values: dict[str, Any] = {
         "ticket_id": ticket_id,

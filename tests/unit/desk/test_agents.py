@@ -21,8 +21,10 @@ def written(directory: Path, text: str) -> Path:
     return path
 
 
-def entry(name: str, *, token: str, role: str = "agent", queues: str = "all", brands: str = "all") -> str:
-    return f"  - {{id: {name}, role: {role}, {token}, queues: {queues}, brands: {brands}}}\n"
+def entry(
+    name: str, *, token: str, role: str = "agent", queues: str = "all", brands: str = "all", more: str = ""
+) -> str:
+    return f"  - {{id: {name}, role: {role}, {token}, queues: {queues}, brands: {brands}{more}}}\n"
 
 
 def test_a_token_says_who_asks_and_what_they_may_see(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_a_token_says_who_asks_and_what_they_may_see(tmp_path: Path) -> None:
         tmp_path,
         "agents:\n"
         + entry("mei", token=f"token_sha256: {token_hash(TOKEN)}", queues="[payments, refunds]", brands="[upay]")
-        + entry("boss", token="token_env: BOSS", role="lead")
+        + entry("boss", token="token_env: BOSS", role="lead", more=", group: leads")
         + entry("wall", token="token_env: WALL", role="viewer"),
     )
     directory = load_agents(path, {"BOSS": OTHER})
@@ -42,6 +44,7 @@ def test_a_token_says_who_asks_and_what_they_may_see(tmp_path: Path) -> None:
     assert [mei.may_see_brand(brand) for brand in ("upay", "topay", None)] == [True, False, False]
     assert boss.may_see_queue(None)
     assert boss.may_see_brand(None)
+    assert (boss.group, mei.group) == ("leads", None)
     assert directory.authenticate("") is None
     assert directory.authenticate(TOKEN[:-1]) is None
     assert directory.authenticate(token_hash(TOKEN)) is None  # the hash in the file opens nothing
@@ -58,6 +61,7 @@ def test_a_token_says_who_asks_and_what_they_may_see(tmp_path: Path) -> None:
         ("agents:\n" + entry("mei", token="token_sha256: abc"), "agents.0.token_sha256"),
         ("agents:\n" + entry("mei", token="token_env: T", queues="[nonsense]"), "agents.0.queues"),
         ("agents:\n" + entry("mei", token="token: secret, token_env: T"), "agents.0.token: Extra inputs"),
+        ("agents:\n" + entry("mei", token="token_env: T", more=', group: ""'), "agents.0.group"),
         ("agents:\n" + 2 * entry("mei", token="token_env: U"), "two agents have id mei"),
         ("agents:\n" + entry("a", token="token_env: T") + entry("b", token="token_env: T"), "the same token"),
         ("agents:\n" + entry("mei", token="token_env: SHORT"), "agent mei: the token in SHORT has 5 characters"),

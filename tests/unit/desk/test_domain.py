@@ -18,7 +18,9 @@ from services.desk.domain import (
     Ticket,
     after_activity,
     after_customer_wrote,
+    after_took_over,
     claim_expired,
+    merge_refusal,
     ranked,
     refusal,
 )
@@ -47,6 +49,8 @@ def told(ticket: Ticket, kind: ActivityKind, minute: float, agent: str = "kafka"
 CLAIMED = done(WAITING, ActivityKind.CLAIMED, 1)
 ON_CUSTOMER = done(CLAIMED, ActivityKind.WAITING_ON_CUSTOMER, 2)
 RESOLVED = done(CLAIMED, ActivityKind.RESOLVED, 3)
+OTHER = uuid.UUID(int=8)
+MERGED = done(CLAIMED, ActivityKind.MERGED, 3, merged_into=OTHER)
 BY_STATE = {
     State.QUEUED: WAITING,
     State.CLAIMED: CLAIMED,
@@ -102,6 +106,7 @@ def test_states_of_actions_are_the_ones_documented() -> None:
         Action.REPLY: ["claimed", "waiting_on_customer"],
         Action.WAIT: ["claimed"],
         Action.RESOLVE: ["claimed", "waiting_on_customer"],
+        Action.MERGE: ["claimed", "waiting_on_customer"],
         Action.REOPEN: ["resolved"],
         Action.RELEASE: ["claimed"],
         Action.REROUTE: ["claimed", "queued", "waiting_on_customer"],
@@ -178,6 +183,101 @@ def test_a_message_the_agent_could_not_have_seen_is_not_answered_by_what_he_did(
 def test_the_opening_message_does_not_reopen_what_was_resolved_before_the_desk_heard_of_it() -> None:
     unseen = told(Ticket(ID), ActivityKind.RESOLVED, 3)
     assert after_customer_wrote(unseen, 1, at(4), RULES).state is State.RESOLVED
+
+
+@pytest.mark.parametrize("ticket", [RESOLVED, MERGED])
+def test_a_courtesy_leaves_a_resolved_ticket_resolved_and_is_counted(ticket: Ticket) -> None:
+    thanked = after_customer_wrote(ticket, 2, at(40), RULES, courtesy=True)
+    assert thanked == replace(ticket, sequence=2)
+    back = after_customer_wrote(thanked, 3, at(41), RULES)  # "but it is not there"
+    assert (back.state, back.enqueued_at, back.merged_into) == (State.QUEUED, at(41), None)
+
+
+def test_a_courtesy_to_a_ticket_that_waits_on_its_customer_puts_it_back() -> None:
+    back = after_customer_wrote(ON_CUSTOMER, 2, at(40), RULES, courtesy=True)
+    assert (back.state, back.enqueued_at) == (State.QUEUED, T0)
+
+
+def test_a_merged_ticket_is_resolved_and_says_where_it_went() -> None:
+    assert (MERGED.state, MERGED.merged_into, MERGED.resolved_at) == (State.RESOLVED, OTHER, at(3))
+    assert (MERGED.claimed_by, MERGED.claim_expires_at) == ("mei", None)
+    again = told(MERGED, ActivityKind.RESOLVED, 9)
+    assert (again.merged_into, again.resolved_at) == (OTHER, at(9))  # resolving a resolved ticket takes nothing up
+    assert told(MERGED, ActivityKind.REOPENED, 2) == MERGED  # late, and overtaken
+
+
+@pytest.mark.parametrize("action", list(Action))
+@pytest.mark.parametrize("is_lead", [False, True])
+def test_nothing_is_done_with_a_merged_ticket_and_the_refusal_names_the_other(action: Action, is_lead: bool) -> None:
+    refused = refusal(MERGED, action, "mei", is_lead=is_lead)
+    assert refused is not None
+    assert refused.code is RefusalCode.MERGED
+    assert str(OTHER) in refused.detail
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [ActivityKind.REOPENED, ActivityKind.CLAIMED, ActivityKind.RELEASED, ActivityKind.WAITING_ON_CUSTOMER],
+)
+def test_another_tool_that_takes_a_merged_ticket_up_again_ends_the_merge(kind: ActivityKind) -> None:
+    assert told(MERGED, kind, 9).merged_into is None
+    assert told(MERGED, kind, 9).state is not State.RESOLVED
+
+
+@pytest.mark.parametrize(
+    ("into", "brand", "code", "named"),
+    [
+        (replace(WAITING, ticket_id=OTHER), "upay", None, ""),
+        (replace(ON_CUSTOMER, ticket_id=OTHER), "upay", None, ""),
+        (replace(RESOLVED, ticket_id=OTHER), "upay", None, ""),  # it is taken up again: see `after_took_over`
+        (CLAIMED, "upay", RefusalCode.SAME_TICKET, "itself"),
+        (replace(WAITING, ticket_id=OTHER), "topay", RefusalCode.OTHER_BRAND, "brand topay"),
+        (replace(WAITING, ticket_id=OTHER), None, RefusalCode.OTHER_BRAND, "brand None"),
+        (replace(MERGED, ticket_id=OTHER, merged_into=ID), "upay", RefusalCode.MERGED, "into this one"),
+        (replace(MERGED, ticket_id=OTHER, merged_into=uuid.UUID(int=5)), "upay", RefusalCode.MERGED, "-000000000005"),
+    ],
+)
+def test_into_which_ticket_another_may_be_merged(
+    into: Ticket, brand: str | None, code: RefusalCode | None, named: str
+) -> None:
+    refused = merge_refusal(CLAIMED, "upay", into, brand)
+    assert (refused.code if refused else None) is code
+    assert refused is None or named in refused.detail
+
+
+def test_merges_made_one_by_one_never_run_in_a_circle() -> None:
+    """Every order of all merges among three tickets: what is allowed leads somewhere, and ends there."""
+    ids = [uuid.UUID(int=number) for number in (1, 2, 3)]
+    for order in permutations(list(permutations(ids, 2))):
+        tickets = {ticket_id: replace(CLAIMED, ticket_id=ticket_id) for ticket_id in ids}
+        for one, other in order:
+            if refusal(tickets[one], Action.MERGE, "mei", is_lead=False) is None and (
+                merge_refusal(tickets[one], "upay", tickets[other], "upay") is None
+            ):
+                tickets[one] = replace(tickets[one], state=State.RESOLVED, merged_into=other)
+        (end,) = (ticket for ticket in tickets.values() if ticket.merged_into is None)
+        for ticket in tickets.values():
+            first = ticket.merged_into
+            second = first and tickets[first].merged_into
+            assert end.ticket_id in (ticket.ticket_id, first, second)
+
+
+def test_the_ticket_that_goes_on_is_taken_up_as_if_its_customer_had_written() -> None:
+    back = after_took_over(ON_CUSTOMER, at(40), RULES, here=True)
+    assert (back.state, back.enqueued_at, back.claimed_by) == (State.QUEUED, T0, None)
+    reopened = after_took_over(RESOLVED, at(40), RULES, here=True)
+    assert (reopened.state, reopened.enqueued_at) == (State.QUEUED, at(40))
+    assert after_took_over(WAITING, at(40), RULES, here=True) == WAITING
+    assert after_took_over(CLAIMED, at(40), RULES, here=True) == CLAIMED
+    ended = after_took_over(MERGED, at(40), RULES, here=False)  # two tools that merge a pair into each other
+    assert (ended.state, ended.merged_into) == (State.QUEUED, None)
+
+
+def test_a_merge_by_another_tool_that_the_agent_had_seen_takes_nothing_up() -> None:
+    elsewhere = told(WAITING, ActivityKind.RESOLVED, 3)
+    assert after_took_over(elsewhere, at(2.5), RULES, here=False) == elsewhere
+    assert after_took_over(elsewhere, at(3.5), RULES, here=False).state is State.QUEUED
+    assert after_took_over(RESOLVED, at(2.5), RULES, here=False).state is State.QUEUED  # resolved here, not knowing
 
 
 def test_rating_changes_nothing() -> None:

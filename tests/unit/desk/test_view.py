@@ -9,6 +9,7 @@ from services.desk.domain import Rules, State, Ticket
 from services.desk.domain_view import TicketEvent, View, after_event, is_breached, kind_of, next_due_at
 from shared.events import (
     ActivityKind,
+    Attachment,
     DecisionTrace,
     NotificationKind,
     NotificationOutcome,
@@ -90,6 +91,76 @@ def test_a_follow_up_is_heard_of_by_two_topics_and_counts_once() -> None:
     assert again.ticket.state is State.RESOLVED  # told[1] is no second message
 
 
+THANKS = {"text": "好的，谢谢", "accepted_at": at(9)}
+
+
+def test_a_courtesy_leaves_a_resolved_ticket_resolved_in_whatever_order_it_is_told() -> None:
+    resolved: list[TicketEvent] = [routed(ID), activity(ID, ActivityKind.RESOLVED, at(3))]
+    said = message(ID, 2, **THANKS)
+    put = routed(ID, revision=2, sequence=2, decided_at=at(9.1), text="好的，谢谢", disposition="followed_up")
+    orders: list[list[TicketEvent]] = [[said, put], [put, said]]
+    for order in orders:
+        view = shown(*resolved, *order)
+        assert (view.ticket.state, view.ticket.sequence, view.ticket.revision) == (State.RESOLVED, 2, 2)
+        assert view.text == "好的，谢谢"
+        back = shown(*resolved, *order, message(ID, 3, accepted_at=at(10), text="但是还没到账"))
+        assert (back.ticket.state, back.ticket.enqueued_at) == (State.QUEUED, at(10))
+
+
+def test_thanks_with_more_than_thanks_puts_a_resolved_ticket_back_in_whatever_order_it_is_told() -> None:
+    resolved: list[TicketEvent] = [routed(ID), activity(ID, ActivityKind.RESOLVED, at(3))]
+    attachment = Attachment(name="still-missing.png", url="https://files.example/1")
+    told: list[tuple[TicketEvent, TicketEvent]] = [
+        # A routing names no attachments, so the ticket waits for the message itself.
+        (
+            message(ID, 2, attachments=(attachment,), **THANKS),
+            routed(ID, revision=2, sequence=2, decided_at=at(9.1), text="好的，谢谢", disposition="followed_up"),
+        ),
+        (
+            message(ID, 2, subject="退款没到", **THANKS),
+            routed(
+                ID,
+                revision=2,
+                sequence=2,
+                decided_at=at(9.1),
+                text="好的，谢谢",
+                subject="退款没到",
+                disposition="followed_up",
+            ),
+        ),
+        # Intake has looked at all of it.
+        (
+            message(ID, 2, disposition="reopened", **THANKS),
+            routed(ID, revision=2, sequence=2, decided_at=at(9.1), text="好的，谢谢", disposition="reopened"),
+        ),
+    ]
+    for said, put in told:
+        for order in ((said, put), (put, said)):
+            assert shown(*resolved, *order).ticket.state is State.QUEUED
+    assert shown(*resolved, told[2][1]).ticket.state is State.QUEUED
+
+
+def test_a_courtesy_puts_a_ticket_that_waits_on_its_customer_back() -> None:
+    waiting: list[TicketEvent] = [routed(ID), activity(ID, ActivityKind.WAITING_ON_CUSTOMER, at(3))]
+    assert shown(*waiting, message(ID, 2, **THANKS)).ticket.state is State.QUEUED
+    put = routed(ID, revision=2, sequence=2, decided_at=at(9.1), text="好的，谢谢", disposition="followed_up")
+    assert shown(*waiting, put).ticket.state is State.QUEUED
+
+
+def test_an_escalation_of_a_broken_promise_changes_nothing_but_the_history() -> None:
+    broken = [
+        clock_event(ID, SlaKind.STARTED, 1, target=Target.PERIODIC_UPDATE),
+        clock_event(ID, SlaKind.BREACHED, 2, target=Target.PERIODIC_UPDATE, breached=True),
+    ]
+    escalated = clock_event(ID, SlaKind.ESCALATED, 3, target=Target.PERIODIC_UPDATE, breached=True)
+    assert shown(*broken, escalated) == shown(*broken)
+    assert kind_of(escalated) == "sla.escalated"
+    met = clock_event(ID, SlaKind.MET, 4, target=Target.PERIODIC_UPDATE, breached=True)
+    assert shown(*broken, escalated, met) == shown(*broken, met, escalated) == shown(*broken, met)
+    # Heard of first (the desk was started anew): at least that the promise is broken is known.
+    assert is_breached(shown(escalated).clocks)
+
+
 def test_clocks_show_the_latest_step_and_never_forget_a_breach() -> None:
     events = [
         clock_event(ID, SlaKind.STARTED, 1),
@@ -131,9 +202,10 @@ def test_history_names_what_happened() -> None:
         message(ID, 1),
         left(ID, Queue.PAYMENTS, Queue.CREDIT, T0),
         activity(ID, ActivityKind.WAITING_ON_CUSTOMER, T0),
+        activity(ID, ActivityKind.MERGED, T0),
         clock_event(ID, SlaKind.WARNING, 2),
         outcome,
     ]
-    names = ["routed", "message", "left", "waiting_on_customer", "sla.warning", "notification.delivered"]
+    names = ["routed", "message", "left", "waiting_on_customer", "merged", "sla.warning", "notification.delivered"]
     assert [kind_of(event) for event in events] == names
     assert shown(outcome) == View(Ticket(ID))

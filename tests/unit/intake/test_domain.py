@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -74,6 +76,7 @@ def act(kind: ActivityKind, hours: float, opened_by: str = "a") -> TicketActivit
         kind=kind,
         agent="mei",
         at=at(hours),
+        merged_into=uuid.UUID(int=1) if kind is ActivityKind.MERGED else None,
     )
 
 
@@ -151,6 +154,92 @@ def test_a_message_that_was_sent_before_the_resolution_but_came_after_reopens() 
     conversation.say(message("a", 0))
     conversation.act(ActivityKind.RESOLVED, 10)
     assert conversation.say(message("b", 5)) == [("b", "a", REOPENED, 2)]
+
+
+def test_a_courtesy_joins_a_resolved_ticket_and_leaves_it_resolved() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    assert conversation.say(message("b", 11, text="好的，谢谢！")) == [("b", "a", FOLLOWED_UP, 2)]
+    assert conversation.open == []
+    assert conversation.ticket("a").resolved_at == at(10)
+    assert conversation.say(message("c", 82, text="bye")) == [("c", "a", FOLLOWED_UP, 3)]  # the window includes its end
+    assert conversation.ticket("a").resolved_at == at(10)
+
+
+@pytest.mark.parametrize("order", [("thanks", "but"), ("but", "thanks")])
+def test_thanks_and_then_a_but_reopen_one_ticket_in_whatever_order_they_arrive(order: tuple[str, str]) -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    burst = {"thanks": message("thanks", 11, text="谢谢"), "but": message("but", 11.001, text="但是还没到账")}
+    placed = dict(conversation.say(burst[name])[0][0:3:2] for name in order)
+    assert placed == {"thanks": FOLLOWED_UP, "but": REOPENED}
+    assert conversation.open == ["a"]
+    assert conversation.ticket("a").resolved_at is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "谢谢", "attachments": (Attachment(name="still-missing.png", url="https://files.example/1"),)},
+        {"text": "谢谢", "subject": "退款没到"},
+        {"text": "谢谢？"},
+        {"text": ""},
+    ],
+)
+def test_what_may_be_more_than_a_courtesy_reopens(fields: dict[str, Any]) -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    assert conversation.say(message("b", 11, **fields)) == [("b", "a", REOPENED, 2)]
+
+
+def test_what_follows_a_courtesy_at_the_end_of_the_reopen_window_is_one_ticket_with_it() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    conversation.say(message("b", 81.999, text="谢谢"))
+    assert conversation.say(message("c", 82.001)) == [("c", "a", REOPENED, 3)]  # 0.002 h after b
+    conversation.act(ActivityKind.RESOLVED, 83)
+    assert conversation.say(message("d", 155.001)) == [("d", "d", OPENED, 1)]  # 72 h after the resolution, c before it
+
+
+def test_a_courtesy_after_the_reopen_window_opens_a_ticket() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.RESOLVED, 10)
+    assert conversation.say(message("b", 82.001, text="谢谢")) == [("b", "b", OPENED, 1)]
+
+
+def test_a_courtesy_to_a_resolved_ticket_leaves_another_open() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0), message("b", 30))
+    conversation.act(ActivityKind.RESOLVED, 31, "a")
+    assert conversation.say(message("c", 60, text="谢谢")) == [("c", "a", FOLLOWED_UP, 2)]  # b: 30 h of silence
+    assert conversation.open == ["b"]
+    assert conversation.say(message("d", 60.001)) == [("d", "a", REOPENED, 3)]
+    assert conversation.open == ["a"]
+
+
+def test_a_merged_ticket_ends_like_a_resolved_one_and_its_customer_is_still_heard() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0))
+    conversation.act(ActivityKind.MERGED, 10)
+    assert (conversation.open, conversation.ticket("a").resolved_at) == ([], at(10))
+    conversation.act(ActivityKind.RESOLVED, 9)  # overtaken by the merge
+    assert conversation.ticket("a").resolved_at == at(10)
+    assert conversation.say(message("b", 11, text="谢谢")) == [("b", "a", FOLLOWED_UP, 2)]
+    assert conversation.say(message("c", 12)) == [("c", "a", REOPENED, 3)]
+
+
+def test_after_a_merge_within_a_conversation_messages_join_the_surviving_ticket() -> None:
+    conversation = Conversation()
+    conversation.say(message("a", 0), message("b", 25))
+    conversation.act(ActivityKind.MERGED, 26, "a")
+    assert conversation.say(message("c", 27)) == [("c", "b", FOLLOWED_UP, 2)]
+    conversation.act(ActivityKind.MERGED, 28, "b")  # somewhere else
+    assert conversation.say(message("d", 29)) == [("d", "b", REOPENED, 3)]
 
 
 def test_repeated_and_overtaken_activities_change_nothing() -> None:
