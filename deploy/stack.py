@@ -135,6 +135,7 @@ class Stack:
             "HTTP_HOST": HOST,
             "HTTP_PORT": str(self.ports[service]),
             **({"KAFKA_FETCH_PAUSE_MS": _EMBEDDED_PAUSE_MS} if isinstance(self.broker, EmbeddedBroker) else {}),
+            **({"DESK_SLA_TIMER_URL": self.url("sla_timer")} if "sla_timer" in self.ports else {}),
             **self._environment,
             **self._of_service.get(service, {}),
         }

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,11 +100,9 @@ async def _demo(console: Console, directory: Path, broker: Broker, path: Path, l
             found.doubled += receivers.doubled
             if receivers.bad_signatures:
                 console.print(f"[red]{receivers.bad_signatures} webhooks had a bad signature[/red]")
-            async with httpx.AsyncClient(trust_env=False) as client:
-                bearer = {"Authorization": f"Bearer {credentials.agent}"}
-                queues = (await client.get(f"{stack.url('desk')}/v1/queues", headers=bearer)).json()
+            queues, answering = await _ask_the_desk(stack, credentials)
             arrivals = [event.opened_at for event in found.latest.values()]
-            report.show(console, found, queues, agents.done, arrivals)
+            report.show(console, found, queues, answering, agents.done, arrivals)
             _say_where(console, stack, credentials, path)
             if once:
                 stack.stop()
@@ -180,13 +178,32 @@ async def _count(stack: Stack) -> Audit:
         await asyncio.sleep(1)
 
 
+async def _ask_the_desk(stack: Stack, credentials: Credentials) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The queues as they are, and how answering held up."""
+    today = datetime.now(UTC)
+    period = {
+        "from": f"{today - timedelta(days=1):%Y-%m-%dT%H:%M}Z",
+        "to": f"{today + timedelta(days=1):%Y-%m-%dT%H:%M}Z",
+    }
+    async with httpx.AsyncClient(
+        base_url=stack.url("desk"), headers={"Authorization": f"Bearer {credentials.lead}"}, trust_env=False
+    ) as client:
+        queues = await client.get("/v1/queues")
+        answering = await client.get("/v1/report", params={**period, "by": "queue", "target": "first_response"})
+        return queues.raise_for_status().json(), answering.raise_for_status().json()
+
+
 def _say_where(console: Console, stack: Stack, credentials: Credentials, path: Path) -> None:
+    yesterday, tomorrow = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 2))
     console.print(
         f"\nThe desk: [bold]{stack.url('desk')}/[/bold]  token: [bold]{credentials.lead}[/bold]\n"
         f"Write to it yourself (uPay钱包, app chat):\n"
         f"  INTAKE_URL={stack.url('intake')} INTAKE_KEY={credentials.channel}\n"
         f"  then `curl` as in README, or: .venv/bin/python examples/send_kafka.py --bootstrap-servers "
         f'{stack.broker.bootstrap_servers} --text "充值没到账"\n'
+        f"Ask the sla_timer: DATABASE_URL={stack.database_url}\n"
+        f"  then .venv/bin/python -m services.sla_timer report --from {yesterday:%Y-%m-%d} --to {tomorrow:%Y-%m-%d} "
+        f"--by queue (or: explain TICKET, rules)\n"
         f"Messages from {path}. Nothing of this run outlives it: the next one begins anew.",
         soft_wrap=True,
     )

@@ -45,10 +45,17 @@ def summary(audit: Audit, wall_seconds: float) -> str:
 
 
 def show(
-    console: Console, audit: Audit, queues: dict[str, Any], agents: Counter[str], arrivals: Sequence[datetime]
+    console: Console,
+    audit: Audit,
+    queues: dict[str, Any],
+    answering: dict[str, Any],
+    agents: Counter[str],
+    arrivals: Sequence[datetime],
 ) -> None:
+    """`queues` and `answering` are the desk's own answers: what it shows live, and its report of first responses."""
     console.print(_queues(audit, queues))
     console.print(_promises(audit))
+    console.print(_answering(answering))
     console.print(_next_due(audit.sla))
     console.print(_peaks(audit, arrivals))
     console.print(_rejected(audit))
@@ -80,7 +87,7 @@ def _queues(audit: Audit, queues: dict[str, Any]) -> Table:
 
 
 def _promises(audit: Audit) -> Table:
-    table = Table("promise", "started", "met", "warned", "broken", "most late", title="Promises")
+    table = Table("promise", "started", "met", "warned", "broken", "escalated", "most late", title="Promises")
     for target in Target:
         kinds = Counter(event.kind for event in audit.sla if event.target is target)
         table.add_row(
@@ -89,7 +96,23 @@ def _promises(audit: Audit) -> Table:
             str(kinds[SlaKind.MET]),
             str(kinds[SlaKind.WARNING]),
             str(kinds[SlaKind.BREACHED]),
+            str(kinds[SlaKind.ESCALATED]),
             f"{audit.lateness_ms.get(target, 0)} ms",
+        )
+    return table
+
+
+def _answering(answering: dict[str, Any]) -> Table:
+    table = Table("queue", "judged", "answered", "within", "p50", "p90", title="First responses, in business time")
+    for row in answering["rows"]:
+        figures = row["overall"]
+        share, times = figures["share_within_target"], figures["business_seconds"]
+        table.add_row(
+            row["group"] or "not routed",
+            str(figures["judged"]),
+            str(figures["answered"]),
+            "" if share is None else f"{share:.0%}",
+            *("" if times[name] is None else f"{times[name]} s" for name in ("p50", "p90")),
         )
     return table
 
@@ -117,10 +140,11 @@ def _next_due(events: Sequence[SlaEvent]) -> Table:
 
 
 def _peaks(audit: Audit, arrivals: Sequence[datetime]) -> Table:
-    table = Table("brand / queue", "at", "", "seen", "expected", "staff needed", title="Peaks of arrivals")
+    table = Table("brand / queue", "channel", "at", "", "seen", "usual", "staff needed", title="Peaks of arrivals")
     for event in sorted(audit.peaks, key=lambda event: -event.seen_arrivals)[:_PEAKS_SHOWN]:
         table.add_row(
             f"{event.brand} / {event.queue.value}",
+            event.channel.value if event.channel else "all",
             f"{event.at.astimezone():%H:%M:%S}",
             event.kind.value,
             str(event.seen_arrivals),
@@ -128,10 +152,10 @@ def _peaks(audit: Audit, arrivals: Sequence[datetime]) -> Table:
             "" if event.staff_needed is None else str(event.staff_needed),
         )
     if len(audit.peaks) > _PEAKS_SHOWN:
-        table.add_row(f"and {len(audit.peaks) - _PEAKS_SHOWN} more", "", "", "", "", "")
+        table.add_row(f"and {len(audit.peaks) - _PEAKS_SHOWN} more", "", "", "", "", "", "")
     by_hour = Counter(f"{time.astimezone():%m-%d %H}:00" for time in arrivals)
     for hour, count in sorted(by_hour.items(), key=lambda item: -item[1])[:3]:
-        table.add_row("all", hour, "arrivals in the hour", str(count), "", "")
+        table.add_row("all", "all", hour, "arrivals in the hour", str(count), "", "")
     return table
 
 

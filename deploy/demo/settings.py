@@ -42,6 +42,7 @@ def environment(credentials: Credentials, *, receiver_url: str, mail_port: int) 
         "INTAKE_KEY_UPAY_WALLET_APP_CHAT": credentials.channel,
         "DESK_TOKEN_AGENT": credentials.agent,
         "DESK_TOKEN_LEAD": credentials.lead,
+        "DESK_SLA_TIMER_TOKEN": credentials.sla_timer,
         "DESK_REQUESTS_PER_SECOND": "100",
         "DESK_REQUESTS_BURST": "200",
         "NOTIFIER_GATEWAY_URL": f"{receiver_url}/gateway",

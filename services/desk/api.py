@@ -9,14 +9,17 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.desk import storage
 from services.desk.actions import Change, Desk, KeyReused, NotFound, Refused, Request, may_see
 from services.desk.agents import Agent, Directory
-from services.desk.domain import Action, State
+from services.desk.domain import Action, RefusalCode, State
+from services.desk.domain_view import View
 from services.desk.live import LiveQueues
 from services.desk.models import (
     Me,
+    MergeBody,
     NoteBody,
     QueuesNow,
     ReplyBody,
@@ -27,6 +30,7 @@ from services.desk.models import (
     cursor_of,
     rank_of,
 )
+from services.desk.reports import ReportQuery, Reports
 from shared.database import Database
 from shared.http import Problem, RateLimiter, bearer_token, forbidden, unauthorized
 from shared.taxonomy import CATEGORIES, Queue
@@ -34,6 +38,8 @@ from shared.taxonomy import CATEGORIES, Queue
 MAX_PAGE: Final = 200
 HISTORY_SHOWN: Final = 500
 """Events of a ticket in one answer: the latest; a ticket with more is a conversation that never ends."""
+_WRONG_INTO: Final = frozenset({RefusalCode.SAME_TICKET, RefusalCode.NO_SUCH_TICKET, RefusalCode.OTHER_BRAND})
+"""What no change of a ticket's state would make possible."""
 
 IdempotencyKey = Annotated[
     str | None,
@@ -48,7 +54,7 @@ IdempotencyKey = Annotated[
 
 
 def build_router(
-    database: Database, directory: Directory, desk: Desk, live: LiveQueues, limiter: RateLimiter
+    database: Database, directory: Directory, desk: Desk, live: LiveQueues, reports: Reports, limiter: RateLimiter
 ) -> APIRouter:
     """Routes under /v1. Every one needs a bearer token."""
 
@@ -72,7 +78,7 @@ def build_router(
             view = await storage.find(connection, ticket_id)
             if view is None or not may_see(agent, view):
                 raise _not_found(ticket_id)
-            return TicketDetail.with_history(view, await storage.history(connection, ticket_id, HISTORY_SHOWN))
+            return await _detail_of(connection, view)
 
     async def act(ticket_id: uuid.UUID, action: Action, change: Change, agent: Agent, key: str | None) -> TicketDetail:
         request = asking(agent, key)
@@ -81,11 +87,13 @@ def build_router(
         except NotFound as error:
             raise _not_found(ticket_id) from error
         except Refused as error:
+            code = error.refusal.code
+            status, field = (422, "into") if code in _WRONG_INTO else (409, "state")
             raise Problem(
-                409,
-                error.refusal.code.value.replace("_", " ").capitalize(),
+                status,
+                code.value.replace("_", " ").capitalize(),
                 error.refusal.detail,
-                errors=[{"field": "state", "detail": error.refusal.code.value}],
+                errors=[{"field": field, "detail": code.value}],
             ) from error
         except KeyReused as error:
             raise _key_reused() from error
@@ -93,7 +101,7 @@ def build_router(
             # Not `detail`: who has just moved a ticket out of his sight sees once more what became of it.
             view = await storage.find(connection, ticket_id)
             assert view is not None
-            return TicketDetail.with_history(view, await storage.history(connection, ticket_id, HISTORY_SHOWN))
+            return await _detail_of(connection, view)
 
     @router.get("/me")
     async def me(agent: SignedIn) -> Me:
@@ -126,6 +134,11 @@ def build_router(
         if ticket_id is None:
             return Response(status_code=204)  # type: ignore[return-value]
         return await detail(ticket_id, agent)
+
+    @router.get("/report")
+    async def report(query: Annotated[ReportQuery, Query()], agent: SignedIn) -> Response:
+        """Response times and the backlog, for leads and viewers: docs/reports.md."""
+        return await reports.answer(agent, query)
 
     @router.get("/tickets")
     async def tickets(
@@ -186,11 +199,18 @@ def build_router(
     ) -> TicketDetail:
         return await act(ticket_id, Action.RESOLVE, _note(body), agent, key)
 
+    @router.post("/tickets/{ticket_id}/merge")
+    async def merge(ticket_id: uuid.UUID, body: MergeBody, agent: SignedIn, key: IdempotencyKey = None) -> TicketDetail:
+        """End this ticket in favour of another of the same brand, which goes on for both and returns to its queue if it
+        waited on the customer or was resolved. 422 when `into` cannot be the other, 409 when it is merged itself.
+        """
+        return await act(ticket_id, Action.MERGE, Change(text=body.note, merged_into=body.into), agent, key)
+
     @router.post("/tickets/{ticket_id}/reopen")
     async def reopen(
         ticket_id: uuid.UUID, agent: SignedIn, body: NoteBody | None = None, key: IdempotencyKey = None
     ) -> TicketDetail:
-        """Take up a resolved ticket again; it is claimed by who reopens it."""
+        """Take up a resolved ticket again; it is claimed by who reopens it. Not one that was merged into another."""
         return await act(ticket_id, Action.REOPEN, _note(body), agent, key)
 
     @router.post("/tickets/{ticket_id}/release")
@@ -210,6 +230,12 @@ def build_router(
         return await act(ticket_id, Action.REROUTE, change, agent, key)
 
     return router
+
+
+async def _detail_of(connection: AsyncConnection, view: View) -> TicketDetail:
+    ticket_id = view.ticket.ticket_id
+    merged_here = await storage.merged_here(connection, ticket_id)
+    return TicketDetail.with_history(view, merged_here, await storage.history(connection, ticket_id, HISTORY_SHOWN))
 
 
 def _note(body: NoteBody | None) -> Change:

@@ -14,6 +14,7 @@ from services.desk.api import build_router
 from services.desk.handlers import Handlers
 from services.desk.live import LiveQueues
 from services.desk.page import build_page
+from services.desk.reports import Reports
 from services.desk.settings import Settings
 from shared import topics
 from shared.deadlines import Runner, fire_in_transaction
@@ -48,7 +49,8 @@ def build(settings: Settings | None = None) -> Service:
     service.subscribe(
         [topics.TICKETS_MESSAGES],
         handlers.on_message,
-        description="Keeps what customers wrote; puts a waiting or resolved ticket back into its queue.",
+        description="Keeps what customers wrote; puts a waiting ticket back into its queue, and a resolved one unless "
+        "its customer only thanks.",
     )
     service.subscribe(
         [topics.TICKETS_ACTIVITY], handlers.on_activity, description="Takes in what agents did by other tools."
@@ -61,7 +63,7 @@ def build(settings: Settings | None = None) -> Service:
     service.announce(topics.TICKETS_ACTIVITY)
 
     limiter = RateLimiter(settings.desk_requests_per_second, settings.desk_requests_burst)
-    service.routers += [build_router(database, directory, desk, live, limiter), build_page()]
+    service.routers += [build_router(database, directory, desk, live, Reports(settings), limiter), build_page()]
 
     async def forget_requests() -> None:
         async with database.transaction() as connection:

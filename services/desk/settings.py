@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from services.desk.domain import Patience, Rules
 from shared.settings import CommonSettings
@@ -41,6 +41,14 @@ class Settings(CommonSettings):
     )
     desk_idempotency_hours: Annotated[float, Field(gt=0)] = Field(
         default=24.0, description="how long a repeated Idempotency-Key is answered as the first time"
+    )
+
+    desk_sla_timer_url: str | None = Field(
+        default=None,
+        description="where the sla_timer listens, e.g. http://sla-timer:8003: the desk asks it for reports",
+    )
+    desk_sla_timer_token: SecretStr | None = Field(
+        default=None, description="its SLA_TIMER_API_TOKEN; without address or token the desk has no reports"
     )
 
     @property

@@ -1,23 +1,40 @@
-"""What leads and the demo look at: open clocks and when they are due, arrivals and first answers by hour, peaks."""
+"""What leads and the demo look at: open clocks and when they are due, arrivals and first answers by hour, peaks,
+reports.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from services.sla_timer import storage
 from services.sla_timer.domain.clocks import Clock
+from services.sla_timer.domain.reports import Report, ReportQuery, WrongQuestion
 from services.sla_timer.explaining import NotOneTicket, explain
+from services.sla_timer.forecasts import (
+    HELD_OUT_DAYS,
+    MOST_HELD_OUT_DAYS,
+    Asked,
+    CannotForecast,
+    DayForecast,
+    forecast_of,
+)
 from services.sla_timer.in_force import PoliciesInForce
+from services.sla_timer.reports import TooLarge, question_of, read
 from services.sla_timer.settings import Settings
 from shared.database import Database
-from shared.http import Problem, bearer_token, forbidden, same_secret, unauthorized
+from shared.events.base import BrandCode
+from shared.http import Problem, bearer_token, forbidden, same_secret, unauthorized, unavailable
+from shared.taxonomy import Channel, Queue
 
 _NEXT_DUE: Final = 20
+_REPORTS_AT_ONCE: Final = 2  # each holds a connection, and the deadlines need the others
+_REPORT_STATEMENT_MOST: Final = timedelta(seconds=20)
 
 
 def build_router(database: Database, settings: Settings, in_force: PoliciesInForce) -> APIRouter:
@@ -73,6 +90,46 @@ def build_router(database: Database, settings: Settings, in_force: PoliciesInFor
                 "arrivals": await storage.arrivals_by_hour(connection, since),
                 "first_response": await storage.first_responses_by_hour(connection, since),
             }
+
+    one_at_a_time = asyncio.Lock()  # a second of arithmetic each, beside the deadlines
+
+    @router.get("/forecast")
+    async def forecast(
+        brand: BrandCode | None = None,
+        queue: Queue | None = None,
+        channel: Channel | None = None,
+        day: date | None = None,
+        held_out: Annotated[int, Query(ge=0, le=MOST_HELD_OUT_DAYS)] = HELD_OUT_DAYS,
+    ) -> DayForecast:
+        """Arrivals and agents of a day (none: tomorrow) by half-hour, and how far off days held out were forecast."""
+        asked = Asked(brand, queue, channel, day, held_out)
+        async with one_at_a_time:
+            try:
+                return await forecast_of(database, in_force.policies, asked, datetime.now(UTC))
+            except CannotForecast as error:
+                raise Problem(409, "Too little is known", str(error)) from None
+
+    reporting = asyncio.Semaphore(_REPORTS_AT_ONCE)
+
+    @router.get("/report", response_model=Report)
+    async def report(query: Annotated[ReportQuery, Query()]) -> Response:
+        """Response times and the backlog, see docs/reports.md. 503 when it takes too long or others are being made."""
+        if reporting.locked():
+            raise unavailable("other reports are being made; try again in a moment")
+        async with reporting:
+            try:
+                found = await read(
+                    database,
+                    question_of(query, in_force.policies),
+                    now=datetime.now(UTC),
+                    statement_most=_REPORT_STATEMENT_MOST,
+                )
+            except WrongQuestion as error:
+                wrong = {"field": f"query.{error.field}", "detail": error.detail}
+                raise Problem(422, "Invalid request", f"wrong: {wrong['field']}", errors=[wrong]) from None
+            except TooLarge as error:
+                raise Problem(503, "Report too large", str(error)) from None
+        return Response(found.model_dump_json(), media_type="application/json")
 
     return router
 

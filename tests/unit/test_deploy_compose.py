@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from deploy.containers import POSTGRES_IMAGE
+from deploy.demo.settings import Credentials, environment
 from deploy.kafka.native import kafka_version
 from deploy.processes import REPOSITORY
 from shared.database import SERVICES
@@ -159,6 +160,16 @@ def test_everything_mounted_exists() -> None:
                 assert (REPOSITORY / volume["source"]).exists(), f"{name} mounts {volume['source']}"
             else:
                 assert volume.split(":")[0] in COMPOSE["volumes"]
+
+
+def test_the_desk_can_ask_the_sla_timer_for_reports() -> None:
+    sla_timer, desk = (COMPOSE["services"][name]["environment"] for name in ("sla_timer", "desk"))
+    assert (
+        desk["DESK_SLA_TIMER_TOKEN"] == sla_timer["SLA_TIMER_API_TOKEN"] == "${SLA_TIMER_API_TOKEN:?see .env.example}"
+    )
+    assert desk["DESK_SLA_TIMER_URL"] == f"http://sla_timer:{sla_timer['HTTP_PORT']}"
+    demo = environment(Credentials(), receiver_url="http://127.0.0.1:1", mail_port=1)
+    assert demo["DESK_SLA_TIMER_TOKEN"] == demo["SLA_TIMER_API_TOKEN"]
 
 
 def test_prometheus_asks_every_service_with_the_token() -> None:
