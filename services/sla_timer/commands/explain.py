@@ -9,6 +9,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from sqlalchemy.exc import DBAPIError
+
 from services.sla_timer.config import load_policies
 from services.sla_timer.explaining import NotOneTicket, explain
 from services.sla_timer.settings import Settings
@@ -41,8 +43,8 @@ def _run(chosen: argparse.Namespace) -> int:
     except (NotOneTicket, ConfigError) as error:
         print(error, file=sys.stderr)
         return 1
-    except OSError as error:
-        print(f"the database of DATABASE_URL does not answer: {error}", file=sys.stderr)
+    except (OSError, DBAPIError) as error:
+        print(f"the database of DATABASE_URL cannot be read: {error}", file=sys.stderr)
         return 1
     return 0
 
