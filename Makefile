@@ -9,7 +9,7 @@ ARGS ?=
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-integration test-browser chaos check check-config format contracts bench migrate \
+.PHONY: help setup demo test test-unit test-integration test-browser chaos check check-config format contracts bench simulate migrate \
 	lock clean
 
 help: ## List these commands
@@ -58,6 +58,9 @@ contracts: setup ## Write schemas, golden examples and AsyncAPI documents anew a
 bench: setup ## Measure, each figure beside its baseline; ONLY=name measures one
 	@ONLY="$(ONLY)" $(PYTHON) -m benchmarks
 
+simulate: setup ## Weeks of made-up traffic in virtual time, every invariant checked: a table, and simulation.png
+	@$(PYTHON) -m services.sla_timer simulate --png simulation.png $(ARGS)
+
 migrate: setup ## Bring the schemas of DATABASE_URL to their heads and make missing topics on KAFKA_BOOTSTRAP_SERVERS
 	@$(PYTHON) -m deploy.migrations upgrade
 	@$(PYTHON) -m shared.admin
@@ -65,7 +68,7 @@ migrate: setup ## Bring the schemas of DATABASE_URL to their heads and make miss
 lock: setup ## Pin dependencies after a change of pyproject.toml; UPGRADE=1 also takes newer versions
 	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)
 
-clean: ## Remove what runs left behind (.run and caches); .venv stays
+clean: ## Remove what runs left behind (.run, caches, simulation.png); .venv stays
 	@test ! -x $(PYTHON) || $(PYTHON) -c 'from deploy.processes import *; end_leftovers(RUN_DIRECTORY)'
-	@rm -rf .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf simulation.png .run .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -not -path './.venv/*' -type d -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-NAMES = ("pipeline",)
+NAMES = ("pipeline", "clocks", "reports")
 
 
 def main() -> int:

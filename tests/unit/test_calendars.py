@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from shared import calendars
 from shared.calendars import Calendar, CalendarError, Period, load_calendars, weekdays_of
 from shared.yaml_files import ConfigError
 
@@ -105,6 +107,203 @@ def test_a_day_is_the_longest_working_day() -> None:
     assert overlapping.day_seconds == 4 * 3600
 
 
+# --- odd clocks ------------------------------------------------------------------------------------------------------
+
+
+def always(zone: str) -> Calendar:
+    return Calendar("always", zone, ((Period.parse("00:00-24:00"),),) * 7)
+
+
+def day_shift(zone: str) -> Calendar:
+    return Calendar("days", zone, ((Period.parse("08:00-16:00"),),) * 7)
+
+
+def test_a_day_that_never_was_is_not_worked() -> None:
+    # Samoa went from the end of 29 December 2011 straight to 31 December.
+    apia = day_shift("Pacific/Apia")
+    assert apia.deadline(datetime.fromisoformat("2011-12-29T12:00-10:00"), 5 * 3600) == datetime.fromisoformat(
+        "2011-12-31T09:00+14:00"
+    )
+    # At midnight the clock shows the 31st, on which the night shift of the 30th ends, though it never began.
+    evening = datetime.fromisoformat("2011-12-29T20:00-10:00")
+    assert nights("Pacific/Apia").business_elapsed(evening, evening + timedelta(hours=10)) == 8 * 3600
+    assert always("Pacific/Apia").deadline(evening, 86_400) == evening + timedelta(days=1)
+
+
+def test_half_an_hour_more_and_less() -> None:
+    # Lord Howe, night to 5 April 2026: 01:30 to 02:00 twice. Night to 4 October: 02:00 to 02:30 never.
+    howe = nights("Australia/Lord_Howe")
+    for day, seconds in (("2026-04-04T12:00+11:00", 8.5 * 3600), ("2026-10-03T12:00+10:30", 7.5 * 3600)):
+        noon = datetime.fromisoformat(day)
+        assert howe.business_elapsed(noon, noon + timedelta(days=1)) == seconds
+
+
+def test_a_change_at_midnight() -> None:
+    # Sao Paulo, 4 November 2018: 00:00 became 01:00. 18 February 2018: 00:00 became 23:00 of the day before.
+    early = Calendar("early", "America/Sao_Paulo", ((Period.parse("00:00-02:00"),),) * 7)
+    evening = datetime.fromisoformat("2018-11-03T20:00-03:00")
+    assert early.business_elapsed(evening, evening + timedelta(hours=12)) == 3600
+    late = Calendar("late", "America/Sao_Paulo", ((Period.parse("22:00-24:00"),),) * 7)
+    evening = datetime.fromisoformat("2018-02-17T20:00-02:00")
+    assert late.business_elapsed(evening, evening + timedelta(hours=12)) == 3 * 3600
+    assert late.deadline(evening, 3 * 3600) == datetime.fromisoformat("2018-02-18T00:00-03:00")
+
+
+def test_an_offset_with_seconds() -> None:
+    # Monrovia was 44 minutes and 30 seconds behind until 7 January 1972, 00:00, which became 00:44:30.
+    monrovia = day_shift("Africa/Monrovia")
+    assert monrovia.next_open(datetime(1972, 1, 6, tzinfo=UTC)) == datetime(1972, 1, 6, 8, 44, 30, tzinfo=UTC)
+    early = Calendar("early", "Africa/Monrovia", ((Period.parse("00:00-01:00"),),) * 7)
+    assert early.business_elapsed(datetime(1972, 1, 6, 12, tzinfo=UTC), datetime(1972, 1, 7, 12, tzinfo=UTC)) == 930
+
+
+def test_a_week_whose_only_hour_is_skipped_is_due_a_week_later() -> None:
+    calendar = Calendar("sundays", "Europe/Berlin", ((),) * 6 + ((Period.parse("02:00-03:00"),),))
+    assert calendar.deadline(datetime(2026, 3, 23, tzinfo=BERLIN), 1) == datetime(2026, 4, 5, 2, 0, 1, tzinfo=BERLIN)
+
+
+def test_the_first_and_the_last_hours_that_can_be_asked_for() -> None:
+    begin = datetime(1970, 1, 1, tzinfo=UTC)
+    # Still New Year's Eve in New York, within its night shift.
+    assert nights("America/New_York").next_open(begin) == datetime(1970, 1, 1, 3, tzinfo=UTC)
+    end = datetime(2199, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert always("UTC").business_elapsed(begin, end) == (end - begin) // timedelta(seconds=1)
+    assert always("UTC").deadline(end, 1) == datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def test_a_leap_day_is_a_day() -> None:
+    # 29 February 2028 is a Tuesday.
+    friday = datetime(2028, 2, 25, 17, tzinfo=SHANGHAI)
+    assert office().deadline(friday, 25 * 3600) == datetime(2028, 3, 1, 18, tzinfo=SHANGHAI)
+
+
+def test_a_target_of_nothing_is_due_at_once_and_in_utc() -> None:
+    sunday = datetime(2026, 6, 7, 3, tzinfo=SHANGHAI)
+    assert office().deadline(sunday, 0) == sunday
+    assert office().deadline(sunday, 0).tzinfo is UTC
+
+
+def test_a_make_up_day_of_its_own_hours_may_be_a_night() -> None:
+    # The make-up night of Saturday the 6th runs into Sunday; the holiday on Friday takes that day's office hours.
+    calendar = office(
+        extra_holidays=frozenset({date(2026, 6, 5)}),
+        extra_working_days=frozenset({date(2026, 6, 6)}),
+        extra_working_hours=(Period.parse("22:00-24:00"), Period.parse("23:00-02:00")),
+    )
+    assert calendar.deadline(datetime(2026, 6, 4, 17, tzinfo=SHANGHAI), 5 * 3600) == datetime(
+        2026, 6, 7, 2, tzinfo=SHANGHAI
+    )
+
+
+# --- the clock on the wall -------------------------------------------------------------------------------------------
+
+
+def test_a_time_on_the_wall_that_is_one_instant() -> None:
+    assert office().at_wall(datetime(2026, 6, 5, 17)) == datetime(2026, 6, 5, 9, tzinfo=UTC)  # noqa: DTZ001 - the point
+    assert office().local(datetime(2026, 6, 5, 9, tzinfo=UTC)).isoformat() == "2026-06-05T17:00:00+08:00"
+
+
+@pytest.mark.parametrize(
+    ("wall", "says"),
+    [
+        ("2026-03-29T02:30", "does not exist in Europe/Berlin: .* skips it; give it an offset, [+]01:00 or [+]02:00"),
+        ("2026-10-25T02:30", "exists twice in Europe/Berlin: .* repeats it; give it an offset, [+]02:00 or [+]01:00"),
+    ],
+)
+def test_a_time_on_the_wall_that_is_none_or_two(wall: str, says: str) -> None:
+    with pytest.raises(CalendarError, match=says):
+        office("Europe/Berlin").at_wall(datetime.fromisoformat(wall))
+
+
+# --- public holidays -------------------------------------------------------------------------------------------------
+
+
+def test_holidays_that_leave_no_working_time_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def every_friday(_: str, year: int) -> calendars._PublicHolidays:
+        days = (date(year, 1, 1) + timedelta(days=day) for day in range(366))
+        return calendars._PublicHolidays(frozenset(day for day in days if day.weekday() == 4), known=True)
+
+    monkeypatch.setattr(calendars, "_public_holidays", every_friday)
+    fridays = ((),) * 4 + (OFFICE,) + ((),) * 2
+    with pytest.raises(CalendarError, match=r"calendar fridays has no working time: every day .* holiday of XX"):
+        Calendar("fridays", "UTC", fridays, holidays=("XX",))
+    assert Calendar("thursdays", "UTC", ((),) * 3 + (OFFICE,) * 2 + ((),) * 2, holidays=("XX",)).day_seconds == 8 * 3600
+
+
+def test_years_that_the_library_does_not_know_are_counted_without_and_said() -> None:
+    def asked(code: str, first: str, last: str) -> tuple[str, ...]:
+        return office(holidays=(code,)).holidays_unknown(
+            *(datetime.fromisoformat(day).replace(tzinfo=SHANGHAI) for day in (first, last))
+        )
+
+    assert asked("CN", "1970-01-02", "2100-12-31T23:59") == ()
+    assert asked("CN", "2100-12-31", "2101-01-01") == ("CN",)
+    # India's lunar holidays are a table; the library warns outside of it, and knows the others all the same.
+    assert asked("IN", "2026-01-01", "2035-12-31") == ()
+    assert asked("IN", "2026-01-01", "2036-01-01") == ("IN",)
+    india = office("Asia/Kolkata", holidays=("IN",))
+    assert not india.is_open(datetime(2040, 10, 2, 10, tzinfo=ZoneInfo("Asia/Kolkata")))  # a Tuesday, Gandhi's birthday
+    china = office(holidays=("CN",), extra_holidays=frozenset({date(2101, 10, 3)}))
+    assert china.is_open(datetime(2101, 10, 4, 10, tzinfo=SHANGHAI))  # a Tuesday in the week of National Day
+    assert not china.is_open(datetime(2101, 10, 3, 10, tzinfo=SHANGHAI))
+
+
+# --- versions --------------------------------------------------------------------------------------------------------
+
+
+def test_the_version_changes_with_whatever_decides_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    day = frozenset({date(2026, 6, 5)})
+    installed = {"tzdata": "2026.1", "holidays": "0.90"}
+    monkeypatch.setattr(calendars, "installed_version", installed.__getitem__)
+
+    def versions() -> list[str]:
+        return [
+            office().version,
+            office("Asia/Taipei").version,
+            Calendar("office", "Asia/Shanghai", (OFFICE,) * 6 + ((),)).version,
+            office(extra_holidays=day).version,
+            office(extra_working_days=day).version,
+            office(extra_working_days=day, extra_working_hours=OFFICE[:1]).version,
+            office(holidays=("CN",)).version,
+        ]
+
+    before = versions()
+    assert len(set(before)) == len(before)
+    assert before == versions()
+    assert Calendar("another name", "Asia/Shanghai", office().week).version == before[0]
+    assert re.fullmatch("[0-9a-f]{12}", before[0])
+    installed["holidays"] = "0.91"
+    after = versions()
+    assert after[:-1] == before[:-1]
+    assert after[-1] != before[-1]
+    installed["tzdata"] = "2026.2"
+    assert not set(versions()) & set(before + after)
+
+
+def test_a_calendar_is_kept_as_plain_json_in_an_order_of_its_own() -> None:
+    days = frozenset(date(2026, 6, day) for day in range(1, 8))  # a set has another order in each process
+    calendar = office(holidays=("CN",), extra_holidays=days, extra_working_hours=(Period.parse("22:00:30-06:00"),))
+    assert calendar.to_spec().model_dump(mode="json") == {
+        "zone": "Asia/Shanghai",
+        "week": {day: ["09:00-12:00", "13:00-18:00"] for day in ("mon", "tue", "wed", "thu", "fri")},
+        "holidays": ["CN"],
+        "extra_holidays": [f"2026-06-0{day}" for day in range(1, 8)],
+        "extra_working_days": [],
+        "extra_working_hours": ["22:00:30-06:00"],
+    }
+
+
+def test_the_zones_are_those_of_the_package() -> None:
+    # The machine's own files are not asked: versions would lie, and replicas differ.
+    assert calendars._zone_names() >= {"Asia/Shanghai", "Europe/Berlin", "UTC"}
+    for zone in ("../zones", "Europe", "Europe/../UTC", "posixrules", "", "/UTC"):
+        with pytest.raises(CalendarError, match="IANA"):
+            office(zone)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
 def test_what_cannot_be_answered_is_refused() -> None:
     with pytest.raises(CalendarError, match="no working time"):
         Calendar("none", "UTC", ((),) * 7, extra_working_days=frozenset({date(2026, 6, 6)}))
@@ -114,18 +313,38 @@ def test_what_cannot_be_answered_is_refused() -> None:
         office().business_elapsed(datetime(2026, 6, 5, tzinfo=UTC), datetime(2026, 6, 4, tzinfo=UTC))
     with pytest.raises(CalendarError, match="negative"):
         office().deadline(datetime(2026, 6, 5, tzinfo=UTC), -1)
-    with pytest.raises(CalendarError, match="1970 to 2199"):
-        office().deadline(datetime(2199, 12, 1, tzinfo=UTC), 10**9)
+    for target in (10**9, 10**30, timedelta.max):
+        with pytest.raises(CalendarError, match="calendar office: the target is not reached before 2200"):
+            office().deadline(datetime(2199, 12, 1, tzinfo=UTC), target)
+    with pytest.raises(CalendarError, match="calendar office does not open again before 2200"):
+        office().next_open(datetime(2199, 12, 31, 18, tzinfo=SHANGHAI))
+    for at in (datetime(1969, 12, 31, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC), *far_ends()):
+        with pytest.raises(CalendarError, match="calendar office answers only for the years 1970 to 2199"):
+            office().deadline(at, 0)
     with pytest.raises(CalendarError, match="IANA"):
         office(zone="Asia/Atlantis")
     with pytest.raises(CalendarError, match="holidays library"):
         office(holidays=("ZZ",))
 
 
+def far_ends() -> tuple[datetime, datetime]:
+    """Instants that cannot even be written in UTC."""
+    return (
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+    )
+
+
 @pytest.mark.parametrize("text", ["9-18", "09:00-09:00", "25:00-26:00", "09:60-10:00", "18:00", "", "24:00-02:00"])
 def test_a_period_that_is_none(text: str) -> None:
     with pytest.raises(CalendarError):
         Period.parse(text)
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 5), (86_400, 86_401), (5, 5), (0, 86_401), (3600, 90_000)])
+def test_seconds_that_are_no_period(start: int, end: int) -> None:
+    with pytest.raises(CalendarError, match="is not a period"):
+        Period(start, end)
 
 
 @pytest.mark.parametrize("text", ["monday", "fri-mon", "mon-", "", "mon,,tue"])
