@@ -15,9 +15,25 @@ from typing import Annotated, ClassVar, Final, Self
 from pydantic import Field, model_validator
 
 from shared.events import activity, peaks, sla
-from shared.events.base import AwareDatetime, BrandCode, Event, Identifier, derive_id
+from shared.events.base import AwareDatetime, BrandCode, Event, Identifier
 from shared.events.channel import Text
 from shared.taxonomy import Category, Channel, Priority, Queue
+
+
+class _Earlier(Event):
+    """Its id, key and time are its successor's: the same effect, whichever version it is written in."""
+
+    @property
+    def event_id(self) -> uuid.UUID:
+        return self.upgraded().event_id
+
+    @property
+    def key(self) -> str:
+        return self.upgraded().key
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.upgraded().occurred_at
 
 
 class Target(StrEnum):
@@ -39,7 +55,7 @@ class SlaKind(StrEnum):
     CANCELLED = "cancelled"
 
 
-class SlaEventV1(Event):
+class SlaEventV1(_Earlier):
     """Something happened to a clock. `step` counts the events of one clock, from 1."""
 
     TYPE: ClassVar[str] = "switchyard.sla.event.v1"
@@ -64,23 +80,11 @@ class SlaEventV1(Event):
     warning_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     breached: bool = False
 
-    @property
-    def event_id(self) -> uuid.UUID:
-        return derive_id("sla.event", self.clock_id, self.step)
-
-    @property
-    def key(self) -> str:
-        return str(self.ticket_id)
-
-    @property
-    def occurred_at(self) -> datetime:
-        return self.at
-
     def upgraded(self) -> sla.SlaEvent:
         return sla.SlaEvent.model_validate(self.model_dump())
 
 
-class PeakEventV1(Event):
+class PeakEventV1(_Earlier):
     """Arrivals of a brand's queue rose above (or fell back to) what its staff can answer in time."""
 
     TYPE: ClassVar[str] = "switchyard.peak.event.v1"
@@ -94,18 +98,6 @@ class PeakEventV1(Event):
     expected_arrivals: Annotated[float, Field(ge=0)]
     seen_arrivals: Annotated[int, Field(ge=0)]
     staff_needed: Annotated[int, Field(ge=0)] | None = None
-
-    @property
-    def event_id(self) -> uuid.UUID:
-        return derive_id("peak.event", self.brand, self.queue, self.began_at.isoformat(), self.kind)
-
-    @property
-    def key(self) -> str:
-        return f"{self.brand}/{self.queue}"
-
-    @property
-    def occurred_at(self) -> datetime:
-        return self.at
 
     def upgraded(self) -> peaks.PeakEvent:
         return peaks.PeakEvent.model_validate(self.model_dump())
@@ -122,7 +114,7 @@ class ActivityKind(StrEnum):
     RATED = "rated"
 
 
-class TicketActivityV1(Event):
+class TicketActivityV1(_Earlier):
     """One thing that an agent (or the desk on his behalf) did.
 
     `activity_id` is the writer's own id of the act (the desk derives it; a tool may use any unique string): writing the
@@ -148,18 +140,6 @@ class TicketActivityV1(Event):
     def _has_what_its_kind_needs(self) -> Self:
         self.upgraded()
         return self
-
-    @property
-    def event_id(self) -> uuid.UUID:
-        return derive_id("ticket.activity", self.ticket_id, self.activity_id)
-
-    @property
-    def key(self) -> str:
-        return str(self.ticket_id)
-
-    @property
-    def occurred_at(self) -> datetime:
-        return self.at
 
     def upgraded(self) -> activity.TicketActivity:
         return activity.TicketActivity.model_validate(self.model_dump())
