@@ -17,6 +17,7 @@ from typing import Final
 
 from services.sla_timer import storage
 from services.sla_timer.config import load_policies
+from services.sla_timer.domain.policies import Policies
 from services.sla_timer.storage import OUTBOX, InForce
 from shared import metrics, topics
 from shared.cloudevents import Outgoing, trace_of
@@ -36,7 +37,7 @@ class PoliciesInForce:
         self._files = (sla, calendars)
         self._database = database
         self._read = self._fingerprint()
-        self.policies = load_policies(*self._files)
+        self.policies = self._load()
         metrics.POLICIES_REJECTED.labels(_SERVICE).set(0)
 
     async def announce(self) -> PolicyChanged | None:
@@ -51,7 +52,9 @@ class PoliciesInForce:
             await storage.add_calendars(connection, tuple(policies.calendars.values()))
             policies.learn(await storage.archived_calendars(connection))
             if before is not None and before.version == policies.version:
+                policies.since = before.at
                 return None
+            policies.since = now
             await storage.add_policies(connection, InForce(policies.version, now, policies.dump(), calendars))
             if before is not None:
                 difference = policies.difference(before.rules, before.calendars)
@@ -76,7 +79,7 @@ class PoliciesInForce:
             return False
         self._read = found
         try:
-            policies = load_policies(*self._files)
+            policies = self._load()
         except ConfigError as error:
             metrics.POLICIES_REJECTED.labels(_SERVICE).set(1)
             logger.error("the changed policies cannot be used, the old ones stay in force:\n%s", error)
@@ -93,6 +96,12 @@ class PoliciesInForce:
             if self.reload():
                 await self.announce()
                 await changed()
+
+    def _load(self) -> Policies:
+        """In force from now on, until `announce` finds that they have been for longer."""
+        policies = load_policies(*self._files)
+        policies.since = datetime.now(UTC)
+        return policies
 
     def _fingerprint(self) -> bytes:
         """Of what the files say, not of their times: a mounted configuration may keep them. One that is not there (it

@@ -11,10 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.sla_timer.domain.clocks import ALARMS, Clock, Happening, State, fold
+from services.sla_timer.domain.policies import Policies
 from services.sla_timer.domain.rules import What
 from shared.events import SlaEvent, SlaKind, Target
 from shared.taxonomy import Priority, Queue
-from tests.unit.sla_timer.support import POLICIES, TICKET, Watch, at, happened, outcome
+from tests.unit.sla_timer.support import POLICIES, TICKET, Watch, at, happened, outcome, policies_of, targets
 
 minutes = st.integers(0, 600).map(lambda tenths: tenths / 2)
 acts = st.builds(
@@ -124,6 +125,48 @@ def test_the_short_way_comes_to_what_the_long_way_does(history: list[Happening],
         assert short.next_alarm_at == long.next_alarm_at
         watch.ring(now)
         assert watch.settled(at(now)).events == ()
+
+
+UPDATES_FOR_ALL = policies_of(
+    default={
+        "calendar": "always",
+        "targets": {"*": targets("20m", "15m", "2h", "25m"), "P4": targets("20m", "15m", "2h")},
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, st.floats(0, 300), st.integers(0, 2**32), st.booleans())
+def test_an_edit_undoes_no_history(history: list[Happening], edited: float, seed: int, forth: bool) -> None:
+    """Whatever the policies of tomorrow promise, and whatever they leave out: what has ended stays as it is, and what
+    comes later adds to it.
+    """
+    order = random.Random(seed)
+    before, after = (POLICIES, UPDATES_FOR_ALL) if forth else (UPDATES_FOR_ALL, POLICIES)
+    watch = Watch(before)
+    early = [item for item in history if item.at <= at(edited)]
+    watch.take(edited, *early)
+    ended = {clock.id: clock for clock in watch.stored.values() if not clock.is_open}
+    watch.policies = at_hand(after, at(edited))
+    now = edited
+    for _ in range(order.randint(1, 3)):
+        watch.take(now)
+        assert {clock_id: watch.stored[clock_id] for clock_id in ended} == ended
+        now += order.random() * 60
+    # Nothing is promised after the fact: what is new begins with or after the edit.
+    known = {clock.id for clock in watch.stored.values() if clock.started_at < at(edited)}
+    late = sorted((item for item in history if item.at > at(edited)), key=lambda item: item.at)
+    for item in late:
+        watch.take(max(now, (item.at - at(0)).total_seconds() / 60), item)
+        assert {clock.id for clock in watch.stored.values() if clock.started_at < at(edited)} == known
+        for clock_id, clock in ended.items():
+            assert watch.stored[clock_id].state is clock.state
+            assert watch.stored[clock_id].used_seconds == clock.used_seconds
+
+
+def at_hand(policies: Policies, since: datetime) -> Policies:
+    policies.since = since
+    return policies
 
 
 def _identity(event: SlaEvent) -> tuple[str, int]:

@@ -4,6 +4,9 @@ A ticket's clocks are a function of the set of its happenings and of now: `fold`
 them through the table of `rules`. So it does not matter in which order they arrive, or how often; a late one counts at
 its own time. `reconcile` compares the result with what has been told and says what to tell now.
 
+Every occasion of a promise counts, also one on which nothing was promised: so a clock keeps its number, and with it its
+identity, whatever the policies of another day promise.
+
 Three things are frozen against later knowledge: an alarm that was told (a warning, a breach) stays told; a clock that
 is breached keeps the terms and the due time it broke; a clock that has ended keeps its terms when policies are edited.
 
@@ -134,6 +137,10 @@ class Clock:
         return min((alarm.at for alarm in self.alarms), default=None) if self.state is State.RUNNING else None
 
 
+_UNPROMISED: Final = Terms("unpromised", "", 0)
+"""Terms of an occasion on which nothing is promised. Such a clock runs along in a play, unseen."""
+
+
 def clock_id_of(ticket_id: uuid.UUID, target: Target, generation: int) -> uuid.UUID:
     return derive_id("clock", ticket_id, target, generation)
 
@@ -199,7 +206,8 @@ class _Play:
 
     def until(self, now: datetime) -> list[Clock]:
         self._ring(now, inclusive=True)
-        return sorted([*self._ended, *self._current.values()], key=lambda clock: (clock.started_at, clock.target))
+        promises = [clock for clock in (*self._ended, *self._current.values()) if clock.terms.is_promise]
+        return sorted(promises, key=lambda clock: (clock.started_at, clock.target))
 
     def _apply(self, target: Target, effect: Effect, happening: Happening, answered: bool) -> None:
         clock, at = self._current.get(target), happening.at
@@ -225,21 +233,18 @@ class _Play:
                 case Effect.OWE | Effect.CONTINUE | Effect.RESUME if clock.state is State.PAUSED:
                     self._resume(clock, at)
                 case Effect.REPLAN:
-                    self._replan(clock, happening)
+                    self._current[target] = self._planned(clock)
                 case _:
                     pass
 
     def _start(self, target: Target, at: datetime) -> None:
         previous = self._current.get(target)
         generation = previous.generation + 1 if previous else 1
-        clock_id = clock_id_of(self._ticket.id, target, generation)
-        known = self._known.get(clock_id)
-        terms = self._terms_now(target, clock_id)
-        if terms is None:  # nothing of the kind is promised
-            return
         if previous is not None:
             self._ended.append(previous)
-        breached_at = known.breached_at if known else None
+        clock_id = clock_id_of(self._ticket.id, target, generation)
+        known = self._known.get(clock_id)
+        terms = self._terms_at_start(target, known, at)
         clock = Clock(
             id=clock_id,
             target=target,
@@ -250,17 +255,11 @@ class _Play:
             priority=self._priority,
             queue=self._queue,
             category=self._category,
-            breached_at=breached_at,
+            breached_at=known.breached_at if known else None,
             spans=((at, None),),
         )
         due, alarms = self._times(clock)
         self._current[target] = replace(clock, due_at=due, alarms=alarms, course=(Step(SlaKind.STARTED, at, due),))
-
-    def _replan(self, clock: Clock, happening: Happening) -> None:
-        if self._promised(clock.target, clock.id) is None:  # what it is now, is promised no such thing
-            self._end(clock, State.CANCELLED, SlaKind.CANCELLED, happening)
-        else:
-            self._current[clock.target] = self._planned(clock)
 
     def _pause(self, clock: Clock, at: datetime) -> None:
         *before, (begun, _) = clock.spans
@@ -297,37 +296,49 @@ class _Play:
 
     # --- terms and times ---------------------------------------------------------------------------------------------
 
-    def _terms_now(self, target: Target, clock_id: uuid.UUID) -> Terms | None:
-        """What is promised now; what is breached, or has ended as what it is now, keeps what was promised then."""
-        known = self._known.get(clock_id)
-        if known is not None:
-            same = (known.priority, known.category) == (self._priority, self._category)
-            if known.breached_at or (not known.is_open and same):
-                return known.terms
-        return self._promised(target, clock_id)
-
-    def _promised(self, target: Target, clock_id: uuid.UUID) -> Terms | None:
+    def _terms_at_start(self, target: Target, known: Clock | None, at: datetime) -> Terms:
+        """What is promised from now on. Whether anything is, is decided here: a promise that was made stands, and none
+        is made after the fact.
+        """
         terms = self._policies.terms(self._ticket.brand, self._ticket.channel, self._category, self._priority, target)
-        known = self._known.get(clock_id)
-        ended = known is not None and not known.is_open
-        if terms is None and known is not None and ended and known.terms.policy_version != self._policies.version:
-            return known.terms  # the policies of then promised it: an edit undoes no history
-        return terms
+        since = self._policies.since
+        if terms is None:
+            # Those of another day did promise it: an edit undoes nothing.
+            is_of_another_day = known is not None and known.terms.policy_version != self._policies.version
+            return known.terms if known is not None and is_of_another_day else _UNPROMISED
+        if target is Target.PERIODIC_UPDATE and known is None and self._known and since is not None and at < since:
+            return _UNPROMISED  # the ticket was planned under policies that did not promise it
+        return self._kept(known) or terms
+
+    def _kept(self, known: Clock | None) -> Terms | None:
+        """What is breached, or has ended as what the ticket is now, keeps what was promised then."""
+        if known is None or (known.is_open and known.breached_at is None):
+            return None
+        is_as_then = (known.priority, known.category) == (self._priority, self._category)
+        return known.terms if known.breached_at is not None or is_as_then else None
 
     def _planned(self, clock: Clock) -> Clock:
-        """The clock under the terms of now, with its due time and its alarms. What is breached keeps its terms."""
-        terms = clock.terms if clock.breached_at else self._terms_now(clock.target, clock.id) or clock.terms
+        """The clock under the terms of now, with its due time and its alarms. What is breached keeps its terms, and a
+        promise that would not be made any more stands as it was made.
+        """
+        terms = clock.terms
+        if clock.breached_at is None and terms.is_promise:
+            now = self._policies.terms(
+                self._ticket.brand, self._ticket.channel, self._category, self._priority, clock.target
+            )
+            terms = self._kept(self._known.get(clock.id)) or now or terms
         planned = replace(clock, terms=terms, priority=self._priority, queue=self._queue, category=self._category)
         due, alarms = self._times(planned)
         if clock.breached_at is not None:
             due = clock.due_at
-        return replace(
-            planned, due_at=due if clock.state is State.RUNNING or clock.breached_at else None, alarms=alarms
-        )
+        is_due = clock.state is State.RUNNING or clock.breached_at is not None
+        return replace(planned, due_at=due if is_due else None, alarms=alarms)
 
     def _times(self, clock: Clock) -> tuple[datetime | None, tuple[Alarm, ...]]:
         """When it is due, and what rings until it ends."""
         known, terms = self._known.get(clock.id), clock.terms
+        if not terms.is_promise:
+            return None, ()
         calendar = self._policies.calendar(terms)
         due = clock.breached_at or _reached(clock.spans, calendar, terms.target_seconds)
         if known is not None and not known.is_open:
@@ -350,6 +361,8 @@ class _Play:
             self._current[target] = _rung(clock, until, inclusive=inclusive)
 
     def _used(self, clock: Clock, until: datetime) -> timedelta:
+        if not clock.terms.is_promise:
+            return timedelta(0)
         calendar = self._policies.calendar(clock.terms)
         return sum((calendar.business_time(begun, ended or until) for begun, ended in clock.spans), timedelta(0))
 

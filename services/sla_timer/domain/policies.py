@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import product
 from typing import Annotated, Any, Final, Literal
 
@@ -90,6 +91,11 @@ class Terms:
     marks: tuple[Mark, ...] = ()
     policy_version: str = ""
     calendar_version: str = ""
+
+    @property
+    def is_promise(self) -> bool:
+        """Whether anything is promised: there is none of no length."""
+        return self.target_seconds > 0
 
     @property
     def breach(self) -> Mark:
@@ -267,14 +273,20 @@ class Policies:
     """Rules ready for use. The most specific row wins: the one that names more of brand, channel, category and
     priority, and among equals the one that names the brand, then the category, then the channel.
 
-    `archive`: calendars of earlier versions, by their version, for promises that were made under them. Raises
+    `archive`: calendars of earlier versions, by their version, for promises that were made under them. `since`: when
+    they came into force, where that is known: a kind of promise that is new in them is made from then on. Raises
     PolicyError for a calendar that is not there, for a warning that would come before its clock starts, and for two
     rows that claim the same ticket equally.
     """
 
     def __init__(
-        self, file: PolicyFile, calendars: Mapping[str, Calendar], archive: Mapping[str, Calendar] | None = None
+        self,
+        file: PolicyFile,
+        calendars: Mapping[str, Calendar],
+        archive: Mapping[str, Calendar] | None = None,
+        since: datetime | None = None,
     ) -> None:
+        self.since = since
         self.provisional_priority = file.provisional_priority
         self.peaks = file.peaks
         self.staffing = file.staffing

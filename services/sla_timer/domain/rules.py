@@ -58,7 +58,7 @@ MEANINGS: Final[Mapping[Effect, str]] = MappingProxyType(
         Effect.MEET: "the promise is kept",
         Effect.PAUSE: "time does not count until it resumes",
         Effect.CANCEL: "the promise falls away",
-        Effect.REPLAN: "new targets for what is open and not breached; what is not promised any more falls away",
+        Effect.REPLAN: "new targets for what is open and not breached",
     }
 )
 

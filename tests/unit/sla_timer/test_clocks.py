@@ -17,6 +17,7 @@ from tests.unit.sla_timer.support import (
     ALWAYS,
     NINE,
     OFFICE,
+    POLICIES,
     TICKET,
     Watch,
     at,
@@ -172,8 +173,13 @@ def test_a_correction_replans_open_promises_only() -> None:
     watch = Watch()
     watch.take(6, happened(What.REPLIED, 5))
     events = watch.take(8, happened(What.CORRECTED, 7, Priority.P1, Queue.SECURITY))
-    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED), (UPDATE, SlaKind.CANCELLED)]
+    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED)]
     assert watch.clock(FIRST).terms.policy == "default/P3"
+    # P1 promises no updates. The one that was promised stands.
+    assert (watch.clock(UPDATE).state, watch.clock(UPDATE).terms.policy) == (State.RUNNING, "default/P3")
+    watch.take(9, happened(What.REPLIED, 9))
+    assert watch.clock(UPDATE).state is State.MET
+    assert [clock for clock in watch.stored.values() if clock.target is UPDATE and clock.generation == 2] == []
 
 
 def test_an_edited_policy_replans_what_is_open_and_leaves_history_alone() -> None:
@@ -325,9 +331,25 @@ def test_what_would_not_be_promised_today_is_kept_as_it_was_promised() -> None:
         default={"calendar": "always", "warnings": [0.5], "targets": {"*": targets("1h", "30m", "4h")}}
     )
     events = watch.take(20)
-    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED), (UPDATE, SlaKind.CANCELLED)]
+    assert kinds(events) == [(RESOLUTION, SlaKind.REPLANNED)]
     assert watch.clock(UPDATE) == met
-    assert watch.clock(UPDATE, 2).state is State.CANCELLED
+    assert watch.clock(UPDATE, 2).due_at == at(100)  # a promise that was made stands
+    watch.take(30, happened(What.REPLIED, 30))
+    assert watch.clock(UPDATE, 2).state is State.MET
+    assert len([clock for clock in watch.stored.values() if clock.target is UPDATE]) == 2
+
+
+def test_a_new_kind_of_promise_is_made_from_the_next_occasion_on() -> None:
+    watch = Watch(policies_of(default={"calendar": "always", "targets": {"*": targets("1h", "30m", "4h")}}))
+    watch.take(10, happened(What.REPLIED, 10), happened(What.REPLIED, 5))
+    watch.policies = POLICIES
+    POLICIES.since = at(15)
+    try:
+        assert UPDATE not in {event.target for event in watch.take(20)}
+        events = watch.take(31, happened(What.REPLIED, 30))
+        assert [(event.target, event.kind, event.due_at) for event in events] == [(UPDATE, SlaKind.STARTED, at(120))]
+    finally:
+        POLICIES.since = None
 
 
 def test_a_new_version_that_promises_the_same_is_kept_and_not_told() -> None:
