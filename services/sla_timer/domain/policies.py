@@ -382,13 +382,14 @@ class Policies:
         seconds = promise.within.business_seconds(calendar)
         warnings = rule.warnings if promise.warnings is None else promise.warnings
         escalations = rule.escalations if promise.escalations is None else promise.escalations
-        marks = []
+        marks: list[Mark] = []
         for item in warnings:
             mark = _warning(item, seconds, calendar)
-            if mark.used_seconds > 0:
+            if mark.used_seconds <= 0:
+                if promise.warnings is not None:  # one of the whole rule is left out where a target is too short for it
+                    raise PolicyError("a warning would come before the clock starts", f"{entry.field}.{target}")
+            elif mark.used_seconds not in {other.used_seconds for other in marks}:  # one moment, one warning
                 marks.append(mark)
-            elif promise.warnings is not None:  # one of the whole rule is left out where a target is too short for it
-                raise PolicyError("a warning would come before the clock starts", f"{entry.field}.{target}")
         after = [step.after.business_seconds(calendar) for step in escalations]
         if after != sorted(set(after)):
             raise PolicyError("each escalation must come later than the one before it", f"{entry.field}.{target}")

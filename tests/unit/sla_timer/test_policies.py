@@ -172,6 +172,15 @@ def test_warnings_are_shares_of_the_target_or_the_time_that_is_left() -> None:
     ]
 
 
+def test_two_warnings_of_one_moment_are_one() -> None:
+    promise = {"within": "20m", "warnings": [0.5, "10m"]}
+    terms = policies_of(default={"calendar": "always", "targets": {"*": targets(promise, "30m", "1d")}}).terms(
+        "upay", Channel.EMAIL, None, Priority.P1, FIRST
+    )
+    assert terms is not None
+    assert [(mark.share, mark.before_seconds) for mark in terms.marks] == [(0.5, None)]
+
+
 def test_a_rules_warning_is_left_out_where_a_target_is_too_short_for_it() -> None:
     policies = policies_of(
         default={"calendar": "always", "warnings": ["10m"], "targets": {"*": targets("5m", "30m", "1d")}}
