@@ -18,7 +18,7 @@ class Figure:
     baseline: float | None = None
 
     def line(self) -> str:
-        ratio = None if not self.baseline else round(self.value / self.baseline, 3)
+        ratio = None if not self.baseline else float(f"{self.value / self.baseline:.3g}")
         return json.dumps(
             {
                 "bench": self.bench,
