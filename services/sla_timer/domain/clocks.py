@@ -77,8 +77,11 @@ class Step:
     """Of a warning or an escalation: which."""
 
     @property
-    def identity(self) -> tuple[SlaKind, datetime, Mark | None]:
-        return (self.kind, self.at, self.mark)
+    def identity(self) -> tuple[SlaKind, datetime, Mark | None, int | None]:
+        """What has to be told anew when it turns out otherwise: also how long an answer took, which a late correction
+        may count on another calendar.
+        """
+        return (self.kind, self.at, self.mark, self.used_seconds if self.kind is SlaKind.MET else None)
 
 
 Spans = tuple[tuple[datetime, datetime | None], ...]

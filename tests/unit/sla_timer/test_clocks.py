@@ -364,3 +364,20 @@ def test_a_new_version_that_promises_the_same_is_kept_and_not_told() -> None:
     clock = watch.clock(FIRST)
     assert (clock.due_at, clock.terms.policy_version) == (due, watch.policies.version)
     assert replace(clock, terms=replace(clock.terms, policy_version="")).terms.promises_as(clock.terms)
+
+
+def test_a_late_correction_that_counts_on_another_calendar_is_told_with_what_the_answer_took() -> None:
+    """Opened at 16:30 and answered at 17:30: half an hour in the office, an hour round the clock."""
+    watch = Watch(
+        policies_of(
+            default={"calendar": "office", "warnings": [], "targets": {"*": targets("2h", "1h", "2d")}},
+            urgent={"calendar": "always", "warnings": [], "targets": {"P1": targets("2h", "1h", "2d")}},
+        ),
+        Ticket(TICKET.id, "upay", Channel.EMAIL, at(450)),
+    )
+    watch.take(511, happened(What.REPLIED, 510))
+    assert watch.clock(FIRST).used_seconds == 1800
+    (again,) = [e for e in watch.take(512, happened(What.CORRECTED, 509, Priority.P1)) if e.target is FIRST]
+    assert (again.kind, again.at, again.business_seconds, again.step) == (SlaKind.MET, at(510), 3600, 3)
+    assert watch.clock(FIRST).used_seconds == 3600
+    assert watch.take(513) == []
