@@ -15,4 +15,4 @@ compile() {
 
 compile --output-file requirements.lock "$@"
 # The services are tested with the very versions they run with.
-compile --extra embedded --extra pictures --extra dev --constraint requirements.lock --output-file requirements-dev.lock "$@"
+compile --extra embedded --extra pictures --extra training --extra dev --constraint requirements.lock --output-file requirements-dev.lock "$@"

@@ -7,7 +7,7 @@ anything else is read.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,12 +21,15 @@ from sqlalchemy.types import Uuid as UuidType
 from sqlmodel import Field, SQLModel
 
 from services.classifier.domain.tickets import TicketState
+from services.classifier.learning.corrections import CorrectedTicket
 from shared.cloudevents import Origin
 from shared.database import service_metadata
 from shared.events import TicketActivity, TicketRouted
+from shared.taxonomy import Category
 
 METADATA: Final = service_metadata("classifier")
 _PRUNE_AT_ONCE: Final = 5_000
+_CORRECTED_AT_ONCE: Final = 500
 
 
 class Base(SQLModel):
@@ -230,6 +233,28 @@ _ADD_FEEDBACK: Final = _columns(
     corrected=DateTime(timezone=True),
 )
 
+# The first correction of a category, of each ticket that has one.
+_CORRECTED_TICKETS: Final = text(
+    """
+    SELECT DISTINCT ON (feedback.ticket_id) feedback.ticket_id, feedback.activity_id, feedback.sequence,
+        feedback.category AS wrong, ticket.category AS right
+    FROM classifier.feedback JOIN classifier.tickets AS ticket USING (ticket_id)
+    WHERE feedback.corrected_category IS NOT NULL AND feedback.ticket_id > :after
+    ORDER BY feedback.ticket_id, feedback.corrected_at, feedback.activity_id
+    LIMIT :most
+    """
+).bindparams(bindparam("after", type_=UuidType()), bindparam("most", type_=Integer))
+
+# A ticket's last decision stays when its decisions are pruned.
+_KEPT_OF_TICKETS: Final = _columns(
+    """
+    SELECT ticket_id, event FROM classifier.decisions WHERE ticket_id = ANY(:ticket_ids)
+    UNION
+    SELECT ticket_id, event FROM classifier.tickets WHERE ticket_id = ANY(:ticket_ids) AND event IS NOT NULL
+    """,
+    ticket_ids=UuidType(),
+)
+
 # A few at a time: a long delete would hold up the tables' vacuum.
 _PRUNE: Final = text(
     """
@@ -327,6 +352,27 @@ async def add_feedback(connection: AsyncConnection, feedback: Sequence[Feedback]
             "corrected": [one.activity.at for one in feedback],
         },
     )
+
+
+async def corrected_tickets(
+    connection: AsyncConnection,
+) -> AsyncIterator[tuple[CorrectedTicket, list[TicketRouted]]]:
+    """Each ticket whose category an agent has corrected, in order of the id, and the decisions on it that are kept."""
+    after = uuid.UUID(int=0)
+    while True:
+        found = await connection.execute(_CORRECTED_TICKETS, {"after": after, "most": _CORRECTED_AT_ONCE})
+        tickets = [
+            CorrectedTicket(row.ticket_id, row.activity_id, row.sequence, Category(row.wrong), Category(row.right))
+            for row in found
+        ]
+        if not tickets:
+            return
+        kept: dict[uuid.UUID, list[TicketRouted]] = {ticket.ticket_id: [] for ticket in tickets}
+        for row in await connection.execute(_KEPT_OF_TICKETS, {"ticket_ids": list(kept)}):
+            kept[row.ticket_id].append(TicketRouted.model_validate_json(row.event))
+        for ticket in tickets:
+            yield ticket, kept[ticket.ticket_id]
+        after = tickets[-1].ticket_id
 
 
 async def prune(connection: AsyncConnection, before: datetime) -> int:

@@ -1,0 +1,1 @@
+"""Commands of `python -m services.classifier`, one module each."""
