@@ -12,10 +12,12 @@ from services.sla_timer.simulation.world import simulate
 from tests.unit.sla_timer.worlds import AUTUMN, LUNAR_NEW_YEAR, SPRING, small_world
 
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-"""A smaller seed makes no smaller world: nothing is gained by looking for one."""
+"""A smaller seed makes no smaller world: nothing is gained by looking for one. The worlds are the same each time;
+`simulate --seed` looks into others.
+"""
 
 
-@settings(max_examples=8, deadline=None, phases=_PHASES)
+@settings(max_examples=6, deadline=None, phases=_PHASES, derandomize=True)
 @given(
     st.integers(0, 2**32),
     st.sampled_from([LUNAR_NEW_YEAR, SPRING, AUTUMN]),
@@ -42,7 +44,7 @@ def test_every_invariant_holds_at_every_step(seed: int, first: date, agents_fact
     assert sum(counted) == promises
 
 
-@settings(max_examples=1, deadline=None, phases=_PHASES)
+@settings(max_examples=1, deadline=None, phases=_PHASES, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_the_same_seed_gives_the_same_to_the_byte(seed: int) -> None:
     first, second = (figures_of(simulate(small_world(seed=seed))) for _ in range(2))

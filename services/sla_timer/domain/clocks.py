@@ -137,7 +137,7 @@ class Clock:
 
     @property
     def next_alarm_at(self) -> datetime | None:
-        return min((alarm.at for alarm in self.alarms), default=None) if self.state is State.RUNNING else None
+        return min((alarm.at for alarm in self.alarms), default=None) if self.is_open else None
 
 
 _UNPROMISED: Final = Terms("unpromised", "", 0)
@@ -208,6 +208,11 @@ class _Play:
             self._apply(target, effect, happening, answered)
 
     def until(self, now: datetime) -> list[Clock]:
+        for target, clock in self._current.items():
+            known = self._known.get(clock.id)
+            if clock.is_open and known is not None and not known.is_open and known.breached_at is None:
+                # Late news opens again what had ended: it is no history any more, and rings.
+                self._current[target] = replace(clock, alarms=self._alarms(clock))
         self._ring(now, inclusive=True)
         promises = [clock for clock in (*self._ended, *self._current.values()) if clock.terms.is_promise]
         return sorted(promises, key=lambda clock: (clock.started_at, clock.target))
@@ -306,9 +311,10 @@ class _Play:
         terms = self._policies.terms(self._ticket.brand, self._ticket.channel, self._category, self._priority, target)
         since = self._policies.since
         if terms is None:
-            # Those of another day did promise it: an edit undoes nothing.
+            # Those of another day did promise it: an edit undoes nothing, and revives nothing that had fallen away.
+            stood = known is not None and known.state is not State.CANCELLED
             is_of_another_day = known is not None and known.terms.policy_version != self._policies.version
-            return known.terms if known is not None and is_of_another_day else _UNPROMISED
+            return known.terms if known is not None and stood and is_of_another_day else _UNPROMISED
         if target is Target.PERIODIC_UPDATE and known is None and self._known and since is not None and at < since:
             return _UNPROMISED  # the ticket was planned under policies that did not promise it
         return self._kept(known) or terms
@@ -339,14 +345,20 @@ class _Play:
 
     def _times(self, clock: Clock) -> tuple[datetime | None, tuple[Alarm, ...]]:
         """When it is due, and what rings until it ends."""
-        known, terms = self._known.get(clock.id), clock.terms
-        if not terms.is_promise:
+        known = self._known.get(clock.id)
+        if not clock.terms.is_promise:
             return None, ()
-        calendar = self._policies.calendar(terms)
-        due = clock.breached_at or _reached(clock.spans, calendar, terms.target_seconds)
+        due = clock.breached_at or _reached(
+            clock.spans, self._policies.calendar(clock.terms), clock.terms.target_seconds
+        )
         if known is not None and not known.is_open:
             # What has ended is history: no later knowledge, and no edited policy, breaches it after the fact.
             return due, ()
+        return due, self._alarms(clock)
+
+    def _alarms(self, clock: Clock) -> tuple[Alarm, ...]:
+        known, terms = self._known.get(clock.id), clock.terms
+        calendar = self._policies.calendar(terms)
         # What has rung stays rung, though its moment moves when the clock is re-planned.
         rung = {_bell(step.mark) for step in (*clock.course, *(known.course if known else ())) if step.mark is not None}
         alarms = []
@@ -356,7 +368,7 @@ class _Play:
             at = _reached(clock.spans, calendar, mark.used_seconds)
             if at is not None:
                 alarms.append(Alarm(max(at, clock.breached_at) if clock.breached_at else at, mark))
-        return due, tuple(sorted(alarms, key=_ringing_order))
+        return tuple(sorted(alarms, key=_ringing_order))
 
     def _ring(self, until: datetime, *, inclusive: bool) -> None:
         """Let time run: what is due by `until` warns, breaches and escalates."""
@@ -371,14 +383,18 @@ class _Play:
 
 
 def _rung(clock: Clock, until: datetime, *, inclusive: bool) -> Clock:
-    """The clock after its alarms until then have rung."""
+    """The clock after its alarms until then have rung. A paused one may have some, of a target that was made shorter
+    than what it had used: they lie before the pause.
+    """
     ringing = [alarm for alarm in clock.alarms if alarm.at < until or (inclusive and alarm.at == until)]
-    if not ringing or clock.state is not State.RUNNING:
+    if not ringing or not clock.is_open:
         return clock
     breach = next((alarm for alarm in ringing if alarm.mark.kind is SlaKind.BREACHED), None)
+    due_at = clock.due_at or (breach.at if breach else None)
     return replace(
         clock,
-        course=(*clock.course, *(alarm.ring(clock.due_at) for alarm in ringing)),
+        due_at=due_at,
+        course=(*clock.course, *(alarm.ring(due_at) for alarm in ringing)),
         breached_at=breach.at if breach else clock.breached_at,
         # A breached clock is not warned of any more.
         alarms=tuple(

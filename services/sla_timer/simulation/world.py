@@ -30,7 +30,7 @@ FIRST_DAY: Final = date(2026, 10, 5)
 """A Monday. The four weeks from it on have the end of China's National Day, a make-up day (10 October), a public
 holiday in the United States and the end of daylight saving there.
 """
-TICKETS_PER_WEEK: Final = 800.0
+TICKETS_PER_WEEK: Final = 700.0
 INCIDENT_SHARE: Final = 0.3  # of a week's tickets
 
 _SECOND: Final = timedelta(seconds=1)

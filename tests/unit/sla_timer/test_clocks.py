@@ -381,3 +381,44 @@ def test_a_late_correction_that_counts_on_another_calendar_is_told_with_what_the
     assert (again.kind, again.at, again.business_seconds, again.step) == (SlaKind.MET, at(510), 3600, 3)
     assert watch.clock(FIRST).used_seconds == 3600
     assert watch.take(513) == []
+
+
+# --- found by the simulation -----------------------------------------------------------------------------------------
+
+
+def test_an_edit_revives_nothing_that_late_news_had_undone() -> None:
+    watch = Watch()
+    watch.take(6, happened(What.ROUTED, 0.1, Priority.P3, Queue.PAYMENTS, 1), happened(What.REPLIED, 5))
+    watch.take(7, happened(What.CORRECTED, 4, Priority.P4))  # it was a P4 by then, and owed no updates
+    undone = watch.clock(UPDATE)
+    assert undone.state is State.CANCELLED
+    watch.policies = policies_of(
+        default={
+            "calendar": "always",
+            "targets": {"P3": targets("1h", "30m", "4h", "90m"), "*": targets("4h", "4h", "24h")},
+        }
+    )
+    watch.take(8)
+    assert watch.clock(UPDATE) == undone
+
+
+def test_what_late_news_opens_again_rings() -> None:
+    watch = Watch()
+    watch.take(6, happened(What.ROUTED, 0.1, Priority.P3, Queue.PAYMENTS, 1), happened(What.REPLIED, 5))
+    watch.take(7, happened(What.CORRECTED, 4, Priority.P4))
+    watch.take(8, happened(What.CORRECTED, 4.5, Priority.P3))  # it was a P3 again before the answer
+    assert (watch.clock(UPDATE).state, watch.clock(UPDATE).due_at) == (State.RUNNING, at(95))
+    rang = [event for event in watch.ring(200) if event.target is UPDATE]
+    assert [(event.kind, event.at) for event in rang] == [(SlaKind.WARNING, at(50)), (SlaKind.BREACHED, at(95))]
+
+
+def test_a_target_made_shorter_than_what_was_used_before_a_pause_is_breached_at_once() -> None:
+    watch = Watch()
+    watch.take(6, happened(What.ROUTED, 0.1, Priority.P3, Queue.PAYMENTS, 1), happened(What.REPLIED, 5))
+    watch.take(121, happened(What.WAITING, 120))
+    told = [e for e in watch.take(131, happened(What.CORRECTED, 130, Priority.P1)) if e.kind is SlaKind.BREACHED]
+    assert [(event.target, event.at, event.due_at) for event in told] == [(RESOLUTION, at(60), at(60))]
+    assert watch.clock(RESOLUTION).state is State.PAUSED
+    assert [
+        event.kind for event in watch.take(1441, happened(What.CUSTOMER_WROTE, 1440)) if event.target is RESOLUTION
+    ] == [SlaKind.RESUMED]
