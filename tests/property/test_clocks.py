@@ -107,7 +107,7 @@ def test_each_alarm_rings_at_most_once_and_steps_count_up(history: list[Happenin
         assert watch.stored[clock_id].told == len(events)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(histories, st.lists(st.floats(0, 600), min_size=1, max_size=8), st.integers(0, 2**32))
 def test_the_short_way_comes_to_what_the_long_way_does(history: list[Happening], times: list[float], seed: int) -> None:
     """Where only time has run, ringing the stored alarms is settling the whole ticket."""
@@ -135,7 +135,7 @@ UPDATES_FOR_ALL = policies_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(histories, st.floats(0, 300), st.integers(0, 2**32), st.booleans())
 def test_an_edit_undoes_no_history(history: list[Happening], edited: float, seed: int, forth: bool) -> None:
     """Whatever the policies of tomorrow promise, and whatever they leave out: what has ended stays as it is, and what
