@@ -86,6 +86,8 @@ class PoliciesInForce:
             return False
         metrics.POLICIES_REJECTED.labels(_SERVICE).set(0)
         changed = policies.version != self.policies.version
+        if not changed:  # the promises are as old as they were
+            policies.since = self.policies.since
         self.policies = policies  # peaks and staffing may have changed though no promise did
         return changed
 

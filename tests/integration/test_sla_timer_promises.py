@@ -107,6 +107,14 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_says_so(
     assert metrics.POLICIES_REJECTED.labels("sla_timer")._value.get() == 0
 
 
+async def test_an_edit_of_peaks_alone_is_no_change_of_the_promises(settings: Settings, replica: Replica) -> None:
+    since, version = replica.in_force.policies.since, replica.in_force.policies.version
+    edit(settings, "least_arrivals: 10", "least_arrivals: 3")
+    assert replica.in_force.reload() is False
+    policies = replica.in_force.policies
+    assert (policies.peaks.least_arrivals, policies.since, policies.version) == (3, since, version)
+
+
 async def test_a_calendar_of_yesterday_explains_what_was_promised_yesterday(
     settings: Settings, replica: Replica, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
