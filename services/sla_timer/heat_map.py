@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from io import BytesIO
 from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from services.sla_timer.domain.reports import HOURS_OF_DAY, Figures, Report, Row, TargetRange, duration_text
+from services.sla_timer.pictures import write_png
 from shared.calendars import WEEKDAYS
 from shared.events import Target
 
@@ -28,7 +28,6 @@ FEW_ANSWERS: Final = 10
 WIDTH_PIXELS: Final = 1500
 HEIGHT_PIXELS: Final = 1000
 
-_DOTS_PER_INCH: Final = 100
 _LOGARITHMIC_FROM: Final = (
     20.0  # times what the fastest hours need, the slowest; below it a straight scale reads better
 )
@@ -45,10 +44,6 @@ _NAMES: Final = {
     Target.PERIODIC_UPDATE: "Periodic update",
     Target.RESOLUTION: "Resolution",
 }
-
-
-class CannotDraw(Exception):
-    """The picture cannot be drawn, or not be written; the message says what to do."""
 
 
 class Time(StrEnum):
@@ -86,27 +81,8 @@ def draw(report: Report, path: Path, time: Time = Time.BUSINESS) -> None:
 
     Raises CannotDraw without matplotlib, and when the file cannot be written.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as NewFigure
-        from PIL import Image
-    except ImportError:
-        raise CannotDraw(
-            "pictures are drawn with matplotlib, which is not installed: pip install 'switchyard[pictures]'"
-        ) from None
-    with rc_context({"font.family": "DejaVu Sans", "text.color": _TEXT_COLOUR, "axes.edgecolor": _MUTED_COLOUR}):
-        figure = NewFigure(figsize=(WIDTH_PIXELS / _DOTS_PER_INCH, HEIGHT_PIXELS / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH)
-        FigureCanvasAgg(figure)
-        Picture(report, time).onto(figure)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png")
-        # A palette of 256 colours is a third of the bytes, and nobody sees the difference.
-        picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        try:
-            picture.save(path, "PNG", optimize=True)
-        except OSError as error:
-            raise CannotDraw(f"{path}: cannot be written: {error.strerror}") from None
+    onto = Picture(report, time).onto
+    write_png(path, WIDTH_PIXELS, HEIGHT_PIXELS, onto, text=_TEXT_COLOUR, edges=_MUTED_COLOUR)
 
 
 class Picture:

@@ -26,7 +26,8 @@ from services.sla_timer.domain.reports import (
     WrongQuestion,
     duration_text,
 )
-from services.sla_timer.heat_map import CannotDraw, Time, draw, duration_short
+from services.sla_timer.heat_map import Time, draw, duration_short
+from services.sla_timer.pictures import CannotDraw
 from services.sla_timer.reports import TooLarge, question_of, read
 from services.sla_timer.settings import Settings
 from shared.database import Database

@@ -14,7 +14,7 @@ from services.sla_timer.commands.report import table
 from services.sla_timer.config import load_policies
 from services.sla_timer.domain.policies import PolicyFile
 from services.sla_timer.domain.reports import Figures, duration_text
-from services.sla_timer.heat_map import CannotDraw
+from services.sla_timer.pictures import CannotDraw
 from services.sla_timer.settings import Settings
 from services.sla_timer.simulation.figures import SimulationFigures, TargetFigures, figures_of, lines
 from services.sla_timer.simulation.invariants import Broken

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
-from io import BytesIO
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from services.sla_timer.domain.arrivals import DayKind, day_kind
 from services.sla_timer.domain.policies import ANY
 from services.sla_timer.domain.staffing import HALF_HOUR
-from services.sla_timer.heat_map import CannotDraw
+from services.sla_timer.pictures import write_png
 from services.sla_timer.simulation.desk import at_work, pooled_need
 from services.sla_timer.simulation.figures import Promise, kept_so, peak_spans, promises_of
 from services.sla_timer.simulation.world import Run
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 WIDTH_PIXELS: Final = 1600
 HEIGHT_PIXELS: Final = 1500
 
-_DOTS_PER_INCH: Final = 100
 _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 _SLOTS_OF_WEEK: Final = 7 * 48
@@ -59,26 +57,7 @@ _TARGETS: Final = {
 
 def draw(run: Run, path: Path) -> None:
     """Write the picture as PNG. Raises CannotDraw without matplotlib, and when the file cannot be written."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as NewFigure
-        from PIL import Image
-    except ImportError:
-        raise CannotDraw(
-            "pictures are drawn with matplotlib, which is not installed: pip install 'switchyard[pictures]'"
-        ) from None
-    with rc_context({"font.family": "DejaVu Sans", "text.color": _TEXT, "axes.edgecolor": _MUTED}):
-        figure = NewFigure(figsize=(WIDTH_PIXELS / _DOTS_PER_INCH, HEIGHT_PIXELS / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH)
-        FigureCanvasAgg(figure)
-        _Picture(run).onto(figure)
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png")
-        picture = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        try:
-            picture.save(path, "PNG", optimize=True)
-        except OSError as error:
-            raise CannotDraw(f"{path}: cannot be written: {error.strerror}") from None
+    write_png(path, WIDTH_PIXELS, HEIGHT_PIXELS, _Picture(run).onto, text=_TEXT, edges=_MUTED)
 
 
 class _Picture:

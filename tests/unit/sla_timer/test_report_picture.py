@@ -29,7 +29,6 @@ from services.sla_timer.domain.reports import (
 from services.sla_timer.heat_map import (
     HEIGHT_PIXELS,
     WIDTH_PIXELS,
-    CannotDraw,
     Picture,
     Time,
     draw,
@@ -39,6 +38,7 @@ from services.sla_timer.heat_map import (
     target_lines,
     unit_for,
 )
+from services.sla_timer.pictures import CannotDraw
 from shared.events import Target
 
 FIRST = Target.FIRST_RESPONSE
