@@ -8,7 +8,7 @@ overlooking one loses a customer. For the same reason what may be an answer or a
 before "solved".
 
 Beside its text, a message tells something by an attachment, and by a subject of its own: `needs_no_answer` looks at all
-of it, `is_courtesy` at a text alone.
+of it, `is_courtesy` at a text alone. `names_no_matter` is wider: a greeting, too, has nothing to be dealt with.
 """
 
 from __future__ import annotations
@@ -364,30 +364,42 @@ _LENGTHS: Final = _by_beginning(_PHRASES)
 
 def needs_no_answer(text: str, subject: str | None, attachments: Sized) -> bool:
     """Whether a message is a courtesy and nothing else: a subject is that of an earlier mail, or a courtesy too."""
-    if attachments:
-        return False
-    if subject and subject.strip() and not (_OF_A_REPLY.match(subject) or is_courtesy(subject)):
-        return False
-    return is_courtesy(text)
+    return not attachments and not _tells_something(subject) and is_courtesy(text)
+
+
+def names_no_matter(text: str, subject: str | None) -> bool:
+    """Whether a message greets, is a courtesy, or both, and says nothing else. A greeting wants an answer, but there is
+    nothing in it to be dealt with.
+    """
+    return not _tells_something(subject) and bool(_phrases(text))
 
 
 def is_courtesy(text: str) -> bool:
     """Whether `text` only thanks, confirms or says goodbye, in Chinese, English or emoji. In doubt it does not."""
+    return not _ENOUGH.isdisjoint(_phrases(text))
+
+
+def _tells_something(subject: str | None) -> bool:
+    return bool(subject and subject.strip() and not (_OF_A_REPLY.match(subject) or is_courtesy(subject)))
+
+
+def _phrases(text: str) -> list[str]:
+    """The phrases that `text` is made up of; none when there is anything else in it."""
     if len(text) > _MOST_CHARACTERS:
-        return False
+        return []
     normalised = _normalised(text)
-    enough = False
+    found: list[str] = []
     at = 0
     while at < len(normalised):
         end = _end_of_phrase(normalised, at)
         if end > at:
-            enough = enough or normalised[at:end] in _ENOUGH
+            found.append(normalised[at:end])
             at = end
         elif normalised[at] in _SEPARATORS:
             at += 1
         else:
-            return False
-    return enough
+            return []
+    return found
 
 
 def _normalised(text: str) -> str:

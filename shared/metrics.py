@@ -177,6 +177,12 @@ TAKE_BACKS: Final = Counter(
     "switchyard_take_backs", "Tickets taken back from a silent agent", ["queue"], registry=REGISTRY
 )
 AGENT_ACTIONS: Final = Counter("switchyard_agent_actions", "What agents did", ["kind"], registry=REGISTRY)
+POINTS_LEFT_OPEN: Final = Counter(
+    "switchyard_points_left_open",
+    "Points of tickets resolved at the desk that nobody had ticked off",
+    ["queue"],
+    registry=REGISTRY,
+)
 
 # --- HTTP surfaces -------------------------------------------------------------------------------------------------
 HTTP_REQUESTS: Final = Counter(

@@ -22,10 +22,12 @@ from services.desk.domain import (
     Rules,
     Ticket,
     after_activity,
+    after_sign_of_life,
     after_took_over,
     claim_expired,
     merge_refusal,
     refusal,
+    tick_refusal,
 )
 from services.desk.domain_view import View
 from shared import metrics, topics
@@ -52,6 +54,10 @@ class Refused(Exception):
 
 class NotFound(Exception):
     """There is no such ticket, or none that this agent may see: the two are not told apart."""
+
+
+class NoSuchPoint(Exception):
+    """The ticket has no such point, nor has one that was merged into it."""
 
 
 class KeyReused(Exception):
@@ -170,12 +176,44 @@ class Desk:
                 brand=view.brand,
             )
             await self._do(connection, [(view, activity)])
+            left_open = 0
+            if action is Action.RESOLVE:
+                left_open = (await storage.open_points(connection, [ticket_id]))[ticket_id]
             if into is not None:
                 took_over = after_took_over(into.ticket, activity.at, self._rules, here=True)
                 await storage.save(connection, [replace(into, ticket=took_over)])
             if request.key is not None:
                 await storage.end_request(connection, agent.id, request.key, ticket_id)
         metrics.AGENT_ACTIONS.labels(activity.kind).inc()
+        if left_open:
+            metrics.POINTS_LEFT_OPEN.labels(view.ticket.queue or "none").inc(left_open)
+
+    async def tick(self, ticket_id: uuid.UUID, point_id: uuid.UUID, request: Request, *, done: bool) -> None:
+        """Tick a point off, or open it again. One that is so already keeps who ticked it off, and when.
+
+        No event tells of it: what is ticked is the desk's own affair. Raises NotFound, NoSuchPoint, Refused.
+        """
+        agent = request.agent
+        async with self._database.transaction() as connection:
+            raised_in = await storage.ticket_of_point(connection, point_id)
+            views = await storage.lock(connection, [ticket_id, *([raised_in] if raised_in else [])])
+            view = views.get(ticket_id)
+            if view is None or not may_see(agent, view):
+                raise NotFound
+            if raised_in is None or not await storage.goes_on_for(connection, ticket_id, raised_in):
+                raise NoSuchPoint
+            refused = tick_refusal(view.ticket, agent.id, is_lead=agent.is_lead)
+            if refused is not None:
+                raise Refused(refused)
+            at = _not_before(request.at, view.ticket)
+            if not await storage.tick(connection, point_id, (agent.id, at) if done else None):
+                return
+            raised = views[raised_in]
+            views[raised_in] = replace(raised, open_points=raised.open_points + (-1 if done else 1))
+            ticket = after_sign_of_life(view.ticket, agent.id, at, self._rules)
+            views[ticket_id] = replace(views[ticket_id], ticket=ticket)
+            await storage.save(connection, views.values())
+            await storage.DEADLINES.schedule(connection, take_back_deadlines([view], [views[ticket_id]]))
 
     async def take_back(self, connection: AsyncConnection, due: Sequence[Deadline], now: datetime) -> None:
         """Return to their queues the tickets whose agents have been silent until now (`shared.deadlines.Fire`).

@@ -12,15 +12,16 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.desk import storage
-from services.desk.actions import Change, Desk, KeyReused, NotFound, Refused, Request, may_see
+from services.desk.actions import Change, Desk, KeyReused, NoSuchPoint, NotFound, Refused, Request, may_see
 from services.desk.agents import Agent, Directory
-from services.desk.domain import Action, RefusalCode, State
+from services.desk.domain import Action, Refusal, RefusalCode, State
 from services.desk.domain_view import View
 from services.desk.live import LiveQueues
 from services.desk.models import (
     Me,
     MergeBody,
     NoteBody,
+    PointBody,
     QueuesNow,
     ReplyBody,
     RerouteBody,
@@ -87,16 +88,12 @@ def build_router(
         except NotFound as error:
             raise _not_found(ticket_id) from error
         except Refused as error:
-            code = error.refusal.code
-            status, field = (422, "into") if code in _WRONG_INTO else (409, "state")
-            raise Problem(
-                status,
-                code.value.replace("_", " ").capitalize(),
-                error.refusal.detail,
-                errors=[{"field": field, "detail": code.value}],
-            ) from error
+            raise _refused(error.refusal) from error
         except KeyReused as error:
             raise _key_reused() from error
+        return await outcome(ticket_id)
+
+    async def outcome(ticket_id: uuid.UUID) -> TicketDetail:
         async with database.transaction() as connection:
             # Not `detail`: who has just moved a ticket out of his sight sees once more what became of it.
             view = await storage.find(connection, ticket_id)
@@ -170,16 +167,31 @@ def build_router(
         )
         async with database.transaction() as connection:
             views = await storage.page(connection, wanted, after, limit + 1)
+            open_points = await storage.open_points(connection, [view.ticket.ticket_id for view in views[:limit]])
         more = len(views) > limit
         return TicketPage(
-            tickets=[TicketSummary.of(view) for view in views[:limit]],
+            tickets=[TicketSummary.of(view, open_points[view.ticket.ticket_id]) for view in views[:limit]],
             cursor=cursor_of(views[limit - 1].ticket.rank) if more else None,
         )
 
     @router.get("/tickets/{ticket_id}")
     async def ticket(ticket_id: uuid.UUID, agent: SignedIn) -> TicketDetail:
-        """One ticket, with its history and the trace of the decision."""
+        """One ticket, with its points, its history and the trace of the decision."""
         return await detail(ticket_id, agent)
+
+    @router.put("/tickets/{ticket_id}/points/{point_id}")
+    async def tick(ticket_id: uuid.UUID, point_id: uuid.UUID, body: PointBody, agent: SignedIn) -> TicketDetail:
+        """Tick off a matter that the customer raised, or open it again. The same once more changes nothing."""
+        request = asking(agent, None)
+        try:
+            await desk.tick(ticket_id, point_id, request, done=body.done)
+        except NotFound as error:
+            raise _not_found(ticket_id) from error
+        except NoSuchPoint as error:
+            raise Problem(404, "Not Found", f"ticket {ticket_id} has no point {point_id}: see its `points`") from error
+        except Refused as error:
+            raise _refused(error.refusal) from error
+        return await outcome(ticket_id)
 
     @router.post("/tickets/{ticket_id}/reply")
     async def reply(ticket_id: uuid.UUID, body: ReplyBody, agent: SignedIn, key: IdempotencyKey = None) -> TicketDetail:
@@ -197,6 +209,7 @@ def build_router(
     async def resolve(
         ticket_id: uuid.UUID, agent: SignedIn, body: NoteBody | None = None, key: IdempotencyKey = None
     ) -> TicketDetail:
+        """End it. Possible with points that are not ticked off: `open_points` tells how many."""
         return await act(ticket_id, Action.RESOLVE, _note(body), agent, key)
 
     @router.post("/tickets/{ticket_id}/merge")
@@ -234,8 +247,12 @@ def build_router(
 
 async def _detail_of(connection: AsyncConnection, view: View) -> TicketDetail:
     ticket_id = view.ticket.ticket_id
-    merged_here = await storage.merged_here(connection, ticket_id)
-    return TicketDetail.with_history(view, merged_here, await storage.history(connection, ticket_id, HISTORY_SHOWN))
+    return TicketDetail.whole(
+        view,
+        await storage.points(connection, ticket_id),
+        await storage.merged_here(connection, ticket_id),
+        await storage.history(connection, ticket_id, HISTORY_SHOWN),
+    )
 
 
 def _note(body: NoteBody | None) -> Change:
@@ -244,6 +261,16 @@ def _note(body: NoteBody | None) -> Change:
 
 def _not_found(ticket_id: uuid.UUID) -> Problem:
     return Problem(404, "Not Found", f"there is no ticket {ticket_id}, or none that your token may see")
+
+
+def _refused(refusal: Refusal) -> Problem:
+    status, field = (422, "into") if refusal.code in _WRONG_INTO else (409, "state")
+    return Problem(
+        status,
+        refusal.code.value.replace("_", " ").capitalize(),
+        refusal.detail,
+        errors=[{"field": field, "detail": refusal.code.value}],
+    )
 
 
 def _key_reused() -> Problem:

@@ -194,21 +194,32 @@ class Refusal:
 
 def refusal(ticket: Ticket, action: Action, agent: str, *, is_lead: bool) -> Refusal | None:
     """None if `agent` may do `action` now. A lead may act on tickets that others hold, and move waiting ones."""
+    return _refusal(ticket, f"{action.value} it", ACTIONS[action].states, agent, is_lead=is_lead)
+
+
+def tick_refusal(ticket: Ticket, agent: str, *, is_lead: bool) -> Refusal | None:
+    """None if `agent` may tick off the ticket's points now: its holder, a lead, and who resolved it, who may have
+    forgotten one.
+    """
+    return _refusal(ticket, "tick off its points", _OPEN_TO_HOLDER | {State.RESOLVED}, agent, is_lead=is_lead)
+
+
+def _refusal(ticket: Ticket, what: str, allowed: frozenset[State], agent: str, *, is_lead: bool) -> Refusal | None:
+    """`what` an agent wants to do, behind "to"; `allowed` are the states in which its holder may."""
     if ticket.merged_into is not None:
         return Refusal(
             RefusalCode.MERGED,
             f"ticket {ticket.ticket_id} was merged into {ticket.merged_into}: work on that one instead",
         )
-    allowed = ACTIONS[action].states
     if ticket.state not in allowed:
         if ticket.state is State.QUEUED:
             return Refusal(
                 RefusalCode.NOT_CLAIMED,
-                f"ticket {ticket.ticket_id} is queued: claim it before you {action.value} it",
+                f"ticket {ticket.ticket_id} is queued: claim it before you {what}",
             )
         return Refusal(
             RefusalCode.WRONG_STATE,
-            f"ticket {ticket.ticket_id} is {ticket.state.value}: {action.value} needs it to be "
+            f"ticket {ticket.ticket_id} is {ticket.state.value}: to {what}, it must be "
             + " or ".join(sorted(state.value for state in allowed)),
         )
     if is_lead or ticket.claimed_by == agent:
@@ -216,11 +227,11 @@ def refusal(ticket: Ticket, action: Action, agent: str, *, is_lead: bool) -> Ref
     if ticket.state is State.QUEUED:
         return Refusal(
             RefusalCode.NOT_CLAIMED,
-            f"ticket {ticket.ticket_id} is queued: claim it first, or ask a lead to {action.value} it",
+            f"ticket {ticket.ticket_id} is queued: claim it first, or ask a lead to {what}",
         )
     return Refusal(
         RefusalCode.CLAIMED_BY_ANOTHER,
-        f"ticket {ticket.ticket_id} is held by {ticket.claimed_by}: ask them or a lead to {action.value} it",
+        f"ticket {ticket.ticket_id} is held by {ticket.claimed_by}: ask them or a lead to {what}",
     )
 
 
@@ -317,6 +328,13 @@ def after_took_over(ticket: Ticket, at: datetime, rules: Rules, *, here: bool) -
     return _taken_up(ticket, at, rules)
 
 
+def after_sign_of_life(ticket: Ticket, agent: str, now: datetime, rules: Rules) -> Ticket:
+    """The ticket after `agent` did something to it that leaves its state: if he holds it, his silence begins anew."""
+    if ticket.state is State.CLAIMED and ticket.claimed_by == agent:
+        return replace(ticket, claim_expires_at=now + rules.take_back_after)
+    return ticket
+
+
 def claim_expired(ticket: Ticket, now: datetime) -> bool:
     """Whether its agent has been silent for so long that the ticket goes back to its queue."""
     return ticket.state is State.CLAIMED and ticket.claim_expires_at is not None and ticket.claim_expires_at <= now
@@ -366,9 +384,7 @@ def _replied(ticket: Ticket, agent: str, at: datetime, now: datetime, rules: Rul
     """Who answers a queued ticket holds it, so that no second agent answers too; the holder's silence ends."""
     if ticket.state is State.QUEUED:
         return _held(replace(ticket, state_at=at, acted_here=here), agent, at, now, rules)
-    if ticket.state is State.CLAIMED and ticket.claimed_by == agent:
-        return replace(ticket, claim_expires_at=now + rules.take_back_after)
-    return ticket
+    return after_sign_of_life(ticket, agent, now, rules)
 
 
 def _corrected(
@@ -393,6 +409,4 @@ def _corrected(
         return corrected
     if moved:
         return replace(_returned(corrected), state_at=at, acted_here=here)
-    if ticket.claimed_by == activity.agent:
-        return replace(corrected, claim_expires_at=now + rules.take_back_after)
-    return corrected
+    return after_sign_of_life(corrected, activity.agent, now, rules)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from services.desk.domain import Rules, State, Ticket, after_activity, after_customer_wrote, ranked
+from services.desk.domain_points import decided_by_agent, points_of
 from shared.courtesy import needs_no_answer
 from shared.events import (
     Disposition,
@@ -28,7 +29,6 @@ TicketEvent = TicketRouted | TicketLeft | TicketMessage | TicketActivity | SlaEv
 """All that the desk keeps in a ticket's history."""
 
 _ENDED: Final = frozenset({SlaKind.MET, SlaKind.CANCELLED})
-_BY_AGENT: Final = "agent:"
 
 
 class Clock(Contract):
@@ -64,6 +64,8 @@ class View:
     text_sequence: int = 0
     opened_at: datetime | None = None
     clocks: Clocks = field(default_factory=dict)
+    open_points: int = 0
+    """Of its own messages, not ticked off; those of tickets merged into it are counted there."""
     decision: TicketRouted | None = None
     """The latest routing: facts, points, missing facts, reasons, trace. None when this view was loaded to be changed
     and no later one has come since."""
@@ -74,7 +76,7 @@ def after_event(view: View, event: TicketEvent, now: datetime, rules: Rules) -> 
     match event:
         case TicketRouted():
             ticket, latest = after_routed(view.ticket, event, rules)
-            view = _told(view, event)
+            view = _told(replace(view, open_points=view.open_points + len(points_of(event))), event)
             if latest:
                 view = replace(view, language=event.language, decision=event)
             return replace(view, ticket=ticket)
@@ -128,7 +130,7 @@ def after_routed(ticket: Ticket, event: TicketRouted, rules: Rules) -> tuple[Tic
         return _waiting_since(ticket, event.decided_at, rules), False
     ticket = replace(ticket, revision=event.revision, routed_at=event.decided_at)
     corrected = ticket.corrected_at is not None and event.decided_at <= ticket.corrected_at
-    if corrected and not event.trace.decided_by.startswith(_BY_AGENT):
+    if corrected and not decided_by_agent(event):
         ticket = replace(
             ticket,
             queue=ticket.queue or event.queue,

@@ -11,11 +11,12 @@ from typing import Any
 from services.desk import storage
 from services.desk.actions import take_back_deadlines
 from services.desk.domain import Rules, after_took_over
+from services.desk.domain_points import points_of
 from services.desk.domain_view import TicketEvent, after_event
 from shared import metrics
 from shared.cloudevents import Received
 from shared.database import Database
-from shared.events import ActivityKind, PeakEvent, SlaEvent, TicketActivity
+from shared.events import ActivityKind, PeakEvent, SlaEvent, TicketActivity, TicketRouted
 
 
 class Handlers:
@@ -73,6 +74,10 @@ class Handlers:
                         at = min(event.occurred_at, now)
                         took_over = after_took_over(views[into].ticket, at, self._rules, here=False)
                         views[into] = replace(views[into], ticket=took_over)
+            routed = [
+                event for event_id, event in events.items() if event_id in new and isinstance(event, TicketRouted)
+            ]
+            await storage.add_points(connection, [point for event in routed for point in points_of(event)])
             changed = [ticket_id for ticket_id, view in views.items() if view != before[ticket_id]]
             await storage.save(connection, (views[ticket_id] for ticket_id in changed))
             await storage.DEADLINES.schedule(

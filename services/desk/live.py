@@ -125,6 +125,7 @@ def _queue_now(queue: Queue, counts: list[QueueCount], peaks: list[Peak]) -> Que
         ),
         next_due_at=min((count.next_due_at for count in counts if count.next_due_at), default=None),
         breached=sum(count.breached for count in counts),
+        open_points=sum(count.open_points for count in counts),
         peaks=[
             PeakNow(brand=peak.brand, channel=peak.channel, began_at=peak.began_at, staff_needed=peak.staff_needed)
             for peak in sorted(peaks, key=lambda peak: (peak.brand, peak.channel or ""))  # all channels first

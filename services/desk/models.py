@@ -6,13 +6,15 @@ import base64
 import binascii
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from services.desk.agents import Agent, Role
 from services.desk.domain import RankKey, State
+from services.desk.domain_points import TicketPoint
 from services.desk.domain_view import Clock, View, is_breached, next_due_at
 from services.desk.storage import HistoryEntry
 from shared.events import TicketRouted
@@ -64,6 +66,7 @@ class QueueNow(_Answer):
     oldest_enqueued_at: datetime | None = Field(description="since when the longest waiting one waits")
     next_due_at: datetime | None = Field(description="when the next promise that can still be kept is due")
     breached: int = Field(description="open tickets with a broken promise")
+    open_points: int = Field(description="points of open tickets, and of those merged into them, not ticked off")
     peaks: list[PeakNow]
 
 
@@ -92,10 +95,26 @@ class TicketSummary(_Answer):
     clocks: dict[str, Clock] = Field(description="the latest clock of each target")
     next_due_at: datetime | None
     breached: bool
+    open_points: int = Field(description="points of it, and of tickets merged into it, not ticked off")
 
     @classmethod
-    def of(cls, view: View) -> Self:
-        return cls(**_summary(view))
+    def of(cls, view: View, open_points: int) -> Self:
+        return cls(**_summary(view, open_points))
+
+
+class PointItem(_Answer):
+    """One matter that the customer raised: `text[start:end]` of one of his messages."""
+
+    point_id: uuid.UUID
+    ticket_id: uuid.UUID = Field(description="this ticket, or one that was merged into it")
+    message_event_id: uuid.UUID = Field(description="of the message it stands in, as in its ticket's history")
+    sequence: int = Field(description="of that message within its ticket")
+    start: int
+    end: int = Field(description="exclusive")
+    text: str = Field(description="secrets cut")
+    category: Category
+    done_at: datetime | None = Field(description="when it was ticked off; none: it is open")
+    done_by: str | None = Field(description="who ticked it off")
 
 
 class HistoryItem(_Answer):
@@ -107,15 +126,27 @@ class HistoryItem(_Answer):
 
 class TicketDetail(TicketSummary):
     decision: TicketRouted | None = Field(
-        description="the latest routing: reasons, facts, missing facts, points, trace"
+        description="the latest routing: reasons, facts, missing facts, points of its message, trace"
     )
+    points: list[PointItem] = Field(description="of all its messages, in order, then of the tickets merged into it")
     merged_here: list[uuid.UUID] = Field(description="the tickets that this one goes on for")
     history: list[HistoryItem] = Field(description="oldest first")
 
     @classmethod
-    def with_history(cls, view: View, merged_here: Sequence[uuid.UUID], history: Sequence[HistoryEntry]) -> Self:
-        items = [HistoryItem(**entry._asdict()) for entry in history]
-        return cls(**_summary(view), decision=view.decision, merged_here=list(merged_here), history=items)
+    def whole(
+        cls,
+        view: View,
+        points: Sequence[TicketPoint],
+        merged_here: Sequence[uuid.UUID],
+        history: Sequence[HistoryEntry],
+    ) -> Self:
+        return cls(
+            **_summary(view, sum(point.done_at is None for point in points)),
+            decision=view.decision,
+            points=[PointItem(**asdict(point)) for point in points],
+            merged_here=list(merged_here),
+            history=[HistoryItem(**entry._asdict()) for entry in history],
+        )
 
 
 class TicketPage(_Answer):
@@ -156,6 +187,10 @@ class RerouteBody(NoteBody):
         return self
 
 
+class PointBody(_Body):
+    done: StrictBool = Field(description="true ticks the point off, false opens it again")
+
+
 def cursor_of(rank: RankKey) -> str:
     rank_at, enqueued_at, ticket_id = rank
     return base64.urlsafe_b64encode(f"{rank_at.isoformat()}|{enqueued_at.isoformat()}|{ticket_id}".encode()).decode()
@@ -173,7 +208,7 @@ def rank_of(cursor: str) -> RankKey:
     return rank
 
 
-def _summary(view: View) -> dict[str, Any]:
+def _summary(view: View, open_points: int) -> dict[str, Any]:
     ticket = view.ticket
     return {
         "ticket_id": ticket.ticket_id,
@@ -196,4 +231,5 @@ def _summary(view: View) -> dict[str, Any]:
         "clocks": {target.value: clock for target, clock in view.clocks.items()},
         "next_due_at": next_due_at(view.clocks),
         "breached": is_breached(view.clocks),
+        "open_points": open_points,
     }

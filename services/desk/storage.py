@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import DateTime, Float, Index, Text, bindparam, cast, func, literal_column, select, text, tuple_, update
+from sqlalchemy import (
+    CTE,
+    DateTime,
+    Float,
+    Index,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy import Uuid as UuidType
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -21,6 +35,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from sqlmodel import Field, SQLModel
 
 from services.desk.domain import RankKey, State, Ticket
+from services.desk.domain_points import TicketPoint
 from services.desk.domain_view import Clock, TicketEvent, View, is_breached, kind_of, next_due_at
 from shared.database import service_metadata
 from shared.deadlines import Deadlines, deadlines_table
@@ -82,6 +97,7 @@ class TicketRow(_Base, table=True):
     clocks: dict[str, Any] = Field(sa_type=JSONB)
     next_due_at: datetime | None = Field(default=None, sa_type=_TIME)
     breached: bool
+    open_points: int = Field(sa_column_kwargs={"server_default": "0"})
     decision: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
 
 
@@ -95,6 +111,23 @@ class HistoryRow(_Base, table=True):
     at: datetime = Field(sa_type=_TIME)
     kind: str = Field(sa_type=Text)
     payload: dict[str, Any] = Field(sa_type=JSONB)
+
+
+class PointRow(_Base, table=True):
+    """One matter that a customer raised, and who ticked it off. It stays with its own ticket when that is merged."""
+
+    __tablename__ = "points"
+
+    point_id: uuid.UUID = Field(primary_key=True)
+    ticket_id: uuid.UUID
+    message_event_id: uuid.UUID
+    sequence: int
+    start: int
+    end: int
+    text: str = Field(sa_type=Text)
+    category: str = Field(sa_type=Text)
+    done_at: datetime | None = Field(default=None, sa_type=_TIME)
+    done_by: str | None = Field(default=None, sa_type=Text)
 
 
 class RequestRow(_Base, table=True):
@@ -130,6 +163,7 @@ class PeakRow(_Base, table=True):
 
 TICKETS: Final = METADATA.tables[f"{SCHEMA}.tickets"]
 HISTORY: Final = METADATA.tables[f"{SCHEMA}.history"]
+POINTS: Final = METADATA.tables[f"{SCHEMA}.points"]
 REQUESTS: Final = METADATA.tables[f"{SCHEMA}.requests"]
 PEAKS: Final = METADATA.tables[f"{SCHEMA}.peaks"]
 
@@ -146,6 +180,7 @@ Index("ix_tickets_open", TICKETS.c.queue, postgresql_where=TICKETS.c.state != _R
 Index("ix_tickets_claimed_by", TICKETS.c.claimed_by, *_RANK, postgresql_where=TICKETS.c.state != _RESOLVED)
 Index("ix_tickets_merged_into", TICKETS.c.merged_into, postgresql_where=TICKETS.c.merged_into.is_not(None))
 Index("ix_history_ticket_id", HISTORY.c.ticket_id, HISTORY.c.at, HISTORY.c.event_id)
+Index("ix_points_ticket_id", POINTS.c.ticket_id, POINTS.c.sequence, POINTS.c.start)
 Index("ix_requests_stored_at", REQUESTS.c.stored_at)
 
 # The decision is large and only shown: it is not loaded to be changed, and only written when there is a later one.
@@ -315,6 +350,73 @@ async def history(connection: AsyncConnection, ticket_id: uuid.UUID, limit: int)
     return [HistoryEntry(*row) for row in rows][::-1]
 
 
+# --- points --------------------------------------------------------------------------------------------------------
+
+
+async def add_points(connection: AsyncConnection, points: Sequence[TicketPoint]) -> None:
+    """Add these; one that is there already stays as it is, ticked or not."""
+    if points:
+        await connection.execute(upsert(POINTS).on_conflict_do_nothing(), [asdict(point) for point in points])
+
+
+async def points(connection: AsyncConnection, ticket_id: uuid.UUID) -> list[TicketPoint]:
+    """The ticket's points by message and place, then those of the tickets merged into it, by the time they were."""
+    shown = _with_merged([ticket_id])
+    rows = await connection.execute(
+        select(POINTS)
+        .join(shown, shown.c.ticket_id == POINTS.c.ticket_id)
+        .order_by(
+            POINTS.c.ticket_id != ticket_id,
+            shown.c.resolved_at,
+            POINTS.c.ticket_id,
+            POINTS.c.sequence,
+            POINTS.c.start,
+        )
+    )
+    return [TicketPoint(**{**row._mapping, "category": Category(row.category)}) for row in rows]
+
+
+async def open_points(connection: AsyncConnection, ids: Collection[uuid.UUID]) -> Mapping[uuid.UUID, int]:
+    """How many points of each of these tickets, and of those merged into it, are not ticked off."""
+    shown = _with_merged(sorted(ids))
+    rows = await connection.execute(
+        select(shown.c.root, func.sum(shown.c.open_points).label("open")).group_by(shown.c.root)
+    )
+    return {row.root: row.open for row in rows}
+
+
+async def ticket_of_point(connection: AsyncConnection, point_id: uuid.UUID) -> uuid.UUID | None:
+    """The ticket whose customer raised it, which never changes. None if there is no such point."""
+    found: uuid.UUID | None = await connection.scalar(select(POINTS.c.ticket_id).where(POINTS.c.point_id == point_id))
+    return found
+
+
+async def goes_on_for(connection: AsyncConnection, ticket_id: uuid.UUID, other: uuid.UUID) -> bool:
+    """Whether `other` is this ticket or was merged into it, at any remove."""
+    shown = _with_merged([ticket_id])
+    return await connection.scalar(select(shown.c.root).where(shown.c.ticket_id == other)) is not None
+
+
+async def tick(connection: AsyncConnection, point_id: uuid.UUID, done: tuple[str, datetime] | None) -> bool:
+    """Keep who ticked the point off and when; None: it is open again. False, and nothing changed, if it was so."""
+    was_otherwise = POINTS.c.done_at.is_(None) if done else POINTS.c.done_at.is_not(None)
+    by, at = done or (None, None)
+    changed = await connection.execute(
+        update(POINTS).where(POINTS.c.point_id == point_id, was_otherwise).values(done_at=at, done_by=by)
+    )
+    return changed.rowcount == 1
+
+
+def _with_merged(ids: Sequence[uuid.UUID]) -> CTE:
+    """`root` and a ticket: each of these tickets with itself, and with all that were merged into it, at any remove.
+
+    UNION drops what was found before, so that it ends even where other tools merged in a circle.
+    """
+    told = (TICKETS.c.ticket_id, TICKETS.c.open_points, TICKETS.c.resolved_at)
+    shown = select(TICKETS.c.ticket_id.label("root"), *told).where(_among(ids)).cte(recursive=True)
+    return shown.union(select(shown.c.root, *told).where(TICKETS.c.merged_into == shown.c.ticket_id))
+
+
 # --- requests ------------------------------------------------------------------------------------------------------
 
 
@@ -369,16 +471,26 @@ class QueueCount(NamedTuple):
     oldest_enqueued_at: datetime | None
     next_due_at: datetime | None
     breached: int
+    open_points: int
+    """Of these tickets, and of those merged into them."""
 
 
 async def queue_counts(connection: AsyncConnection) -> list[QueueCount]:
     """All open tickets, counted."""
     rows = await connection.execute(
         text(
+            "WITH RECURSIVE open AS MATERIALIZED ("
+            "SELECT ticket_id, queue, brand, priority, state, enqueued_at, next_due_at, breached, open_points "
+            "FROM desk.tickets WHERE state <> 'resolved' AND queue IS NOT NULL AND priority IS NOT NULL"
+            "), merged (root, ticket_id, open_points) AS ("
+            "SELECT open.ticket_id, tickets.ticket_id, tickets.open_points "
+            "FROM open JOIN desk.tickets ON merged_into = open.ticket_id "
+            "UNION SELECT root, tickets.ticket_id, tickets.open_points "
+            "FROM merged JOIN desk.tickets ON merged_into = merged.ticket_id"
+            "), of_merged AS (SELECT root, sum(open_points) AS open_points FROM merged GROUP BY root) "
             "SELECT queue, brand, priority, state, count(*), min(enqueued_at), min(next_due_at), "
-            "count(*) FILTER (WHERE breached) FROM desk.tickets "
-            "WHERE state <> 'resolved' AND queue IS NOT NULL AND priority IS NOT NULL "
-            "GROUP BY queue, brand, priority, state"
+            "count(*) FILTER (WHERE breached), sum(open.open_points + coalesce(of_merged.open_points, 0))::bigint "
+            "FROM open LEFT JOIN of_merged ON root = ticket_id GROUP BY queue, brand, priority, state"
         )
     )
     return [QueueCount(Queue(row[0]), row[1], Priority(row[2]), State(row[3]), *row[4:]) for row in rows]
@@ -471,7 +583,7 @@ async def _locked(connection: AsyncConnection, query: Select[Any]) -> dict[uuid.
 def _values(view: View) -> dict[str, Any]:
     values: dict[str, Any] = {f"new_{name}": getattr(view.ticket, name) for name in _TICKET_FIELDS}
     values["id"] = values.pop("new_ticket_id")
-    shown = ("brand", "channel", "language", "subject", "text", "text_sequence", "opened_at")
+    shown = ("brand", "channel", "language", "subject", "text", "text_sequence", "opened_at", "open_points")
     values |= {f"new_{name}": getattr(view, name) for name in shown}
     values["new_clocks"] = _CLOCKS.dump_json(dict(view.clocks)).decode()
     values["new_next_due_at"] = next_due_at(view.clocks)
@@ -500,6 +612,7 @@ def _view(row: Mapping[Any, Any]) -> View:
         text_sequence=row["text_sequence"],
         opened_at=row["opened_at"],
         clocks=_CLOCKS.validate_python(row["clocks"]),
+        open_points=row["open_points"],
         decision=None if decision is None else TicketRouted.model_validate(decision),
     )
 

@@ -15,6 +15,7 @@ import pytest
 from shared import metrics
 from shared.events import (
     ActivityKind,
+    DecisionTrace,
     NotificationKind,
     NotificationOutcome,
     NotificationStatus,
@@ -30,7 +31,7 @@ from shared.taxonomy import Channel, Priority, Queue
 from tests.support.desk import BOSS, ELSE, MEI, PAY, TOM, WALL, World, running_desk
 from tests.support.surroundings import Kafka
 from tests.support.waiting import eventually
-from tests.unit.desk.samples import T0, activity, at, clock_event, message, minutes, routed
+from tests.unit.desk.samples import T0, activity, at, clock_event, message, minutes, points_in, routed
 
 Worlds = Callable[..., AbstractAsyncContextManager[World]]
 
@@ -336,6 +337,194 @@ async def test_a_merge_by_another_tool_takes_the_other_ticket_up(world: World) -
         "2026-03-02T09:06:00Z",
         [str(ticket.ticket_id)],
     )
+
+
+# --- points --------------------------------------------------------------------------------------------------------
+
+TWO_MATTERS = points_in("充值没到账。怎么提现", missing_funds="充值没到账。", withdrawal="怎么提现")
+ONE_MATTER = points_in("卡也绑不上", card_binding="卡也绑不上")
+
+
+async def test_the_points_of_all_messages_are_listed_once_in_their_order(world: World) -> None:
+    first = world.ticket(**TWO_MATTERS)
+    ticket_id = first.ticket_id
+    second = routed(ticket_id, brand=world.brand, revision=2, sequence=2, decided_at=at(1), **ONE_MATTER)
+    await world.waiting(second)
+    await world.publish(first)  # another queue's topic may be slower
+
+    async def both() -> bool:
+        return len((await world.ticket_now(ticket_id))["points"]) == 3
+
+    await eventually(both)
+    await world.claim()
+    shown = await world.ticket_now(ticket_id)
+    assert [(point["sequence"], point["start"], point["end"], point["text"]) for point in shown["points"]] == [
+        (1, 0, 6, "充值没到账。"),
+        (1, 6, 10, "怎么提现"),
+        (2, 0, 5, "卡也绑不上"),
+    ]
+    assert [point["category"] for point in shown["points"]] == ["missing_funds", "withdrawal", "card_binding"]
+    assert {point["message_event_id"] for point in shown["points"]} == {str(first.cause_id), str(second.cause_id)}
+    assert shown["open_points"] == 3
+    ticked = (await world.tick(ticket_id, shown["points"][1]["point_id"])).json()
+
+    # What comes again changes nothing: redeliveries, and an agent's correction, which tells of the message once more.
+    thanks = routed(ticket_id, brand=world.brand, revision=3, sequence=3, **points_in("谢谢", other="谢谢"))
+    correction = routed(
+        ticket_id,
+        brand=world.brand,
+        revision=4,
+        sequence=2,
+        cause_id=uuid.uuid4(),
+        trace=DecisionTrace(decided_by="agent:mei", model="test"),
+        **ONE_MATTER,
+    )
+    await world.publish(first, second, thanks)
+    await world.waiting(correction)
+    after = await world.ticket_now(ticket_id)
+    assert (after["points"], after["open_points"]) == (ticked["points"], 2)
+
+
+async def test_points_are_ticked_off_and_opened_again(world: World) -> None:
+    ticket = world.ticket(**TWO_MATTERS)
+    await world.waiting(ticket)
+    claimed = await world.claim()
+    one, other = (point["point_id"] for point in claimed["points"])
+    assert [point["done_at"] for point in claimed["points"]] == [None, None]
+
+    ticked = (await world.tick(ticket.ticket_id, one)).json()
+    assert ticked["open_points"] == 1
+    assert [point["done_by"] for point in ticked["points"]] == ["mei", None]
+    assert ticked["points"][0]["done_at"] >= claimed["history"][-1]["at"]
+    assert ticked["claim_expires_at"] > claimed["claim_expires_at"]  # a sign of life
+    again = (await world.tick(ticket.ticket_id, one, BOSS)).json()
+    assert again == ticked  # it stays who ticked it off first, and when
+
+    listed = (await world.get("/v1/tickets?queue=payments")).json()["tickets"]
+    assert [item["open_points"] for item in listed] == [1]
+    await _payments_have(world, open_points=1)
+
+    opened = (await world.tick(ticket.ticket_id, one, BOSS, done=False)).json()
+    assert (opened["open_points"], opened["points"][0]["done_at"], opened["points"][0]["done_by"]) == (2, None, None)
+    assert opened["claim_expires_at"] == ticked["claim_expires_at"]  # not the holder's
+    assert (await world.tick(ticket.ticket_id, one, done=False)).json() == opened
+    await _payments_have(world, open_points=2)
+
+    left_open = _left_open()
+    await world.tick(ticket.ticket_id, other)
+    resolved = (await world.post(f"/v1/tickets/{ticket.ticket_id}/resolve", key="end")).json()
+    assert (resolved["state"], resolved["open_points"]) == ("resolved", 1)
+    assert (await world.post(f"/v1/tickets/{ticket.ticket_id}/resolve", key="end")).json() == resolved
+    assert _left_open() == left_open + 1
+    # Forgotten rather than left: who resolved it may still tick it off.
+    assert (await world.tick(ticket.ticket_id, one)).json()["open_points"] == 0
+    await world.activities(ticket.ticket_id, [ActivityKind.CLAIMED, ActivityKind.RESOLVED])
+
+
+async def test_many_at_once_tick_a_point_off_once(world: World) -> None:
+    ticket = world.ticket(**TWO_MATTERS)
+    await world.waiting(ticket)
+    points = [point["point_id"] for point in (await world.claim())["points"]]
+    answers = await asyncio.gather(
+        *(world.tick(ticket.ticket_id, points[number % 2], (MEI, BOSS)[number % 3 % 2]) for number in range(12))
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    listed = (await world.get("/v1/tickets")).json()["tickets"]
+    assert [item["open_points"] for item in listed] == [0]
+    done = {(point["done_by"], point["done_at"]) for answer in answers for point in answer.json()["points"]}
+    assert len(done - {(None, None)}) == 2
+
+
+async def test_a_tick_is_allowed_as_other_acts_are(world: World) -> None:
+    ticket, other = world.ticket(decided_at=at(1), **TWO_MATTERS), world.ticket(decided_at=at(2), **ONE_MATTER)
+    ticket_id = ticket.ticket_id
+    await world.waiting(ticket, other)
+    point = (await world.ticket_now(ticket_id))["points"][0]["point_id"]
+    foreign = (await world.ticket_now(other.ticket_id))["points"][0]["point_id"]
+
+    async def refused(point_id: str, token: str = MEI, done: Any = True) -> tuple[int, str]:
+        answer = await world.tick(ticket_id, point_id, token, done=done)
+        assert answer.headers["content-type"] == "application/problem+json"
+        told = answer.json()
+        return answer.status_code, told["errors"][0]["detail"] if told.get("errors") else told["detail"]
+
+    assert await refused(point) == (409, "not_claimed")
+    await world.claim()
+    assert await refused(point, TOM) == (409, "claimed_by_another")
+    assert (await refused(point, WALL))[0] == 403
+    assert await refused(point, ELSE) == (404, f"there is no ticket {ticket_id}, or none that your token may see")
+    for unknown in (foreign, str(uuid.uuid4())):
+        assert await refused(unknown) == (404, f"ticket {ticket_id} has no point {unknown}: see its `points`")
+    for wrong in ("yes", 1, None):
+        assert (await refused(point, done=wrong))[0] == 422
+    assert (await world.ticket_now(ticket_id))["open_points"] == 2
+    assert (await world.tick(ticket_id, point, BOSS)).json()["points"][0]["done_by"] == "boss"
+
+
+async def test_a_surviving_ticket_shows_the_points_of_those_merged_into_it(world: World) -> None:
+    """`chat` into `mail` into `form`: points stay with their ticket, and are seen where the work goes on."""
+    chat, mail, form = (
+        world.ticket(decided_at=at(minute), **points)
+        for minute, points in ((1, TWO_MATTERS), (2, ONE_MATTER), (3, points_in("退款呢", refund="退款呢")))
+    )
+    await world.waiting(chat, mail, form)
+    for _ in range(3):
+        await world.claim()
+    for one, into in ((chat, mail), (mail, form)):
+        merged = await world.post(f"/v1/tickets/{one.ticket_id}/merge", body={"into": str(into.ticket_id)})
+        assert merged.status_code == 200
+    shown = await world.ticket_now(form.ticket_id)
+    assert [(point["ticket_id"], point["text"]) for point in shown["points"]] == [
+        (str(form.ticket_id), "退款呢"),
+        (str(chat.ticket_id), "充值没到账。"),  # merged first
+        (str(chat.ticket_id), "怎么提现"),
+        (str(mail.ticket_id), "卡也绑不上"),
+    ]
+    assert shown["open_points"] == 4
+    listed = (await world.get("/v1/tickets?state=claimed")).json()["tickets"]
+    assert [(item["ticket_id"], item["open_points"]) for item in listed] == [(str(form.ticket_id), 4)]
+    await _payments_have(world, open_points=4)
+
+    point = shown["points"][1]["point_id"]
+    elsewhere = await world.tick(chat.ticket_id, point)
+    assert (elsewhere.status_code, elsewhere.json()["errors"][0]["detail"]) == (409, "merged")
+    ticked = (await world.tick(form.ticket_id, point)).json()
+    assert (ticked["open_points"], ticked["points"][1]["done_by"]) == (3, "mei")
+    await _payments_have(world, open_points=3)
+
+    # The merge ends, and the ticket has its points again, one of them ticked off.
+    await world.publish(message(chat.ticket_id, 2, brand=world.brand, text="还没到账", disposition="reopened"))
+    await world.comes_to(chat.ticket_id, "queued")
+    back = await world.ticket_now(chat.ticket_id)
+    assert ([point["done_by"] for point in back["points"]], back["open_points"]) == (["mei", None], 1)
+    assert (await world.ticket_now(form.ticket_id))["open_points"] == 2
+    gone = await world.tick(form.ticket_id, point)
+    assert gone.status_code == 404
+
+
+async def test_tickets_that_other_tools_merged_in_a_circle_show_each_others_points(world: World) -> None:
+    one, other = world.ticket(**TWO_MATTERS), world.ticket(**ONE_MATTER)
+    await world.waiting(one, other)
+    for merged, into in ((one, other), (other, one)):
+        await world.publish(activity(merged.ticket_id, ActivityKind.MERGED, at(6), "kafka", merged_into=into.ticket_id))
+        await world.heard(merged.ticket_id, "merged")
+    for ticket, into in ((one, other), (other, one)):
+        shown = await world.ticket_now(ticket.ticket_id)
+        assert (shown["merged_into"], shown["open_points"]) == (str(into.ticket_id), 3)
+
+
+async def _payments_have(world: World, *, open_points: int) -> None:
+    """As the live queues tell everyone."""
+
+    async def there() -> bool:
+        queues = (await world.get("/v1/queues", WALL)).json()["queues"]
+        return bool(next(item for item in queues if item["queue"] == "payments")["open_points"] == open_points)
+
+    await eventually(there)
+
+
+def _left_open() -> float:
+    return metrics.REGISTRY.get_sample_value("switchyard_points_left_open_total", {"queue": "payments"}) or 0
 
 
 # --- other tools, customers, clocks --------------------------------------------------------------------------------

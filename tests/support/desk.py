@@ -76,6 +76,10 @@ class World:
         headers = {"Authorization": f"Bearer {token}", **({"Idempotency-Key": key} if key else {})}
         return await self.client.post(path, json=body, headers=headers)
 
+    async def tick(self, ticket_id: uuid.UUID, point_id: str, token: str = MEI, *, done: Any = True) -> httpx.Response:
+        path = f"/v1/tickets/{ticket_id}/points/{point_id}"
+        return await self.client.put(path, json={"done": done}, headers={"Authorization": f"Bearer {token}"})
+
     async def claim(self, token: str = MEI, queue: Queue = Queue.PAYMENTS, **options: Any) -> Any:
         answer = await self.post(f"/v1/queues/{queue}/claim", token, **options)
         assert answer.status_code == 200, answer.text

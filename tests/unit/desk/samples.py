@@ -60,6 +60,15 @@ def routed(ticket_id: uuid.UUID, **changes: Any) -> TicketRouted:
     return TicketRouted.model_validate({**values, **changes})
 
 
+def points_in(text: str, **parts: str) -> dict[str, Any]:
+    """What `routed` is told of a message with these points: category=its words in `text`, in their order."""
+    points: list[dict[str, Any]] = []
+    for category, words in parts.items():
+        start = text.index(words, points[-1]["end"] if points else 0)
+        points.append({"category": category, "start": start, "end": start + len(words), "text": words})
+    return {"text": text, "points": points}
+
+
 def message(ticket_id: uuid.UUID, sequence: int, **changes: Any) -> TicketMessage:
     values: dict[str, Any] = {
         "ticket_id": ticket_id,

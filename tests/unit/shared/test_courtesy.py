@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.courtesy import is_courtesy, needs_no_answer
+from shared.courtesy import is_courtesy, names_no_matter, needs_no_answer
 
 COURTESIES = """
 谢谢
@@ -343,3 +343,22 @@ def test_a_message_tells_by_its_subject_and_attachments_too(
     text: str, subject: str | None, attachments: tuple[str, ...], expected: bool
 ) -> None:
     assert needs_no_answer(text, subject, attachments) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "expected"),
+    [
+        ("你好", None, True),
+        ("Hello!", None, True),
+        ("您好，谢谢", None, True),
+        ("ok thank you 👍", "Re: Your top-up", True),
+        ("你好", "充值没到账", False),
+        ("你好，充值没到账", None, False),
+        ("在吗？", None, False),
+        ("asdf", None, False),
+        ("。。。", None, False),
+        ("", None, False),
+    ],
+)
+def test_a_greeting_and_a_courtesy_name_no_matter(text: str, subject: str | None, expected: bool) -> None:
+    assert names_no_matter(text, subject) is expected
