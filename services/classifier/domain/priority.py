@@ -212,10 +212,16 @@ class PriorityRules:
         )
 
     def _reaches(self, name: str, situation: Situation, own: BrandPolicy) -> bool | None:
-        """Whether the amount at stake reaches the named one; None when that cannot be told."""
-        if situation.amount is None or situation.currency is None:
+        """Whether the amount at stake reaches the named one; None when that cannot be told.
+
+        Where no currency was told, "5k" is much if it is so in every currency that has an amount of its own, and
+        nothing is called a trifle.
+        """
+        if situation.amount is None:
             return None
         amounts = {**self._policy.amounts[name], **own.amounts.get(name, {})}
+        if situation.currency is None:
+            return situation.amount >= max(amounts.values()) or None
         if situation.currency in amounts:
             return situation.amount >= amounts[situation.currency]
         worth = self._policy.cny_worth.get(situation.currency)

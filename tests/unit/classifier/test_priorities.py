@@ -28,6 +28,7 @@ TABLE: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
     # harm going on
     ("我的账户刚刚被盗刷", {}, "P1", {"harm_now": "=P1"}),
     ("上个月账户被盗刷过", {}, "P1", {}),
+    ("上周账户被盗刷", {}, "P1", {}),
     ("请马上冻结我的账户，被盗了", {}, "P1", {"harm_now": "=P1"}),
     # danger to life, in any category
     ("优惠券没了我不想活了", {}, "P1", {"danger_to_life": "=P1"}),
@@ -65,6 +66,8 @@ TABLE: list[tuple[str, dict[str, Any], str, dict[str, str]]] = [
     ("接到陌生电话，我该怎么办？", {}, "P2", {"suspicion_only": "-1"}),
     ("如果接到陌生电话该怎么办？", {}, "P2", {"question_only": "-1"}),
     ("What should I do if I get a suspicious call?", {}, "P2", {"question_only": "-1"}),
+    ("收到釣魚短訊，冇撳入去", {}, "P2", {"suspicion_only": "-1"}),
+    ("收到奇怪短信，没有点链接", {}, "P2", {"suspicion_only": "-1"}),
     # a trifle
     ("付款失败，19元", {}, "P3", {"trifle": "-1"}),
     ("付款失败，20元", {}, "P2", {}),
@@ -82,6 +85,136 @@ def test_the_table(text: str, more: dict[str, Any], priority: str, rules: dict[s
     assert {reason.rule: reason.effect for reason in decision.reasons[1:]} == rules
     assert decision.priority == priority
     assert decision.reasons[0].rule == "start"
+
+
+# Words that raise, and the same words meant otherwise: text, rule, whether it applies.
+MEANT: list[tuple[str, str, bool]] = [
+    # danger to life; not the figures of speech
+    ("準備輕生了", "danger_to_life", True),
+    ("我唔想做人喇", "danger_to_life", True),
+    ("想结束自己的生命", "danger_to_life", True),
+    ("再不还钱我就跳楼", "danger_to_life", True),
+    ("这是我的救命钱，求你们", "danger_to_life", True),
+    ("我想死的心都有了", "danger_to_life", True),  # mostly said lightly: a person shall look all the same
+    ("there is no reason to live", "danger_to_life", True),
+    ("better off dead", "danger_to_life", True),
+    ("ending my life over this", "danger_to_life", True),
+    ("笑死我了这个系统", "danger_to_life", False),
+    ("累死了，打电话没人接", "danger_to_life", False),
+    ("卡死了，点什么都没反应", "danger_to_life", False),
+    ("救命啊充值没到账", "danger_to_life", False),
+    ("跳楼价红包没到", "danger_to_life", False),
+    ("I'm dying to know when it arrives", "danger_to_life", False),
+    ("this app is killing me", "danger_to_life", False),
+    ("my phone died during payment", "danger_to_life", False),
+    ("suicide prevention donation failed", "danger_to_life", False),
+    # a threat; not a court, lawyer or authority that is only named
+    ("我要去银保监投诉你们", "threat", True),
+    ("打12315举报你们", "threat", True),
+    ("我去消协投诉", "threat", True),
+    ("向央行投诉", "threat", True),
+    ("我會向金管局投訴", "threat", True),
+    ("再不处理我起诉你们", "threat", True),
+    ("再不退款就法院见", "threat", True),
+    ("律师函已经准备好了", "threat", True),
+    ("我要告你们", "threat", True),
+    ("我要报警", "threat", True),
+    ("我会找媒体曝光你们", "threat", True),
+    ("发到微博小红书上曝光", "threat", True),
+    ("I will report you to the FCA", "threat", True),
+    ("I'll take this to the ombudsman", "threat", True),
+    ("trading standards will hear about this", "threat", True),
+    ("see you in court", "threat", True),
+    ("I'm going to sue you", "threat", True),
+    ("my solicitor will write to you", "threat", True),
+    ("I will go to the press", "threat", True),
+    ("法院冻结了我的账户怎么办", "threat", False),
+    ("花呗逾期会起诉我吗", "threat", False),
+    ("收到律师函怎么办", "threat", False),
+    ("律师费支付不成功", "threat", False),
+    ("骗子说自己是银保监会的", "threat", False),
+    ("诈骗犯冒充央行给我打电话", "threat", False),
+    ("公安认证失败", "threat", False),
+    ("钱在监管账户里", "threat", False),
+    ("曝光度太低的活动", "threat", False),
+    ("怎么没有媒体播放声音", "threat", False),
+    ("my lawyer's invoice could not be paid", "threat", False),
+    ("court fee payment failed", "threat", False),
+    ("a man claiming to be from the FCA called me", "threat", False),
+    ("he threatened to sue me unless I paid him", "threat", False),
+    ("I press pay and nothing happens", "threat", False),
+    ("saw your ad on social media, coupon fails", "threat", False),
+    ("police fine payment failed", "threat", False),
+    # the third contact; not the second, and not what was tried three times
+    ("第三次了，还不处理", "repeated_contact", True),
+    ("打了N次电话", "repeated_contact", True),
+    ("打了十几个电话", "repeated_contact", True),
+    ("打了8次电话了", "repeated_contact", True),
+    ("打咗三次電話俾你哋", "repeated_contact", True),
+    ("已經第四次聯絡客服", "repeated_contact", True),
+    ("我已经催了四遍", "repeated_contact", True),
+    ("发了三封邮件没人回", "repeated_contact", True),
+    ("一而再再而三地找你们", "repeated_contact", True),
+    ("I've contacted you three times already", "repeated_contact", True),
+    ("sent you 3 emails and no reply", "repeated_contact", True),
+    ("I have called again and again", "repeated_contact", True),
+    ("打了两次电话", "repeated_contact", False),
+    ("第二次打电话", "repeated_contact", False),
+    ("试了三次都付款失败", "repeated_contact", False),
+    ("连续三次扣款", "repeated_contact", False),
+    ("this is my second email", "repeated_contact", False),
+    ("the payment failed for the third time", "repeated_contact", False),
+    ("I was charged three times and no refund", "repeated_contact", False),
+    ("it fails again and again", "repeated_contact", False),
+    ("how many times can I withdraw per day", "repeated_contact", False),
+    ("I entered the wrong pin too many times and now it is blocked", "repeated_contact", False),
+    # anger; not its words
+    ("太让人生气了", "voice_or_anger", True),
+    ("你们是骗子公司吗", "voice_or_anger", True),
+    ("他妈的又失败", "voice_or_anger", True),
+    ("呢個app真係垃圾", "voice_or_anger", True),
+    ("滚蛋", "voice_or_anger", True),
+    ("快点处理!!", "voice_or_anger", True),
+    ("this is bullshit", "voice_or_anger", True),
+    ("shame on you", "voice_or_anger", True),
+    ("垃圾短信太多", "voice_or_anger", False),
+    ("回收垃圾缴费失败", "voice_or_anger", False),
+    ("我妈的手机丢了", "voice_or_anger", False),
+    ("他妈妈的账户登不上", "voice_or_anger", False),
+    ("没有生气，就是问问", "voice_or_anger", False),
+    ("页面滚动不了", "voice_or_anger", False),
+    ("谢谢!!", "voice_or_anger", False),
+    ("Thanks!!", "voice_or_anger", False),
+    ("I'm not angry, just asking how to pay", "voice_or_anger", False),
+    ("Angry Birds top up failed", "voice_or_anger", False),
+    # sums on the edge, in many currencies; 5,000 CNY or its worth, and 20 CNY
+    ("提现4999.99元失败", "much_at_stake", False),
+    ("提现五千块失败", "much_at_stake", True),
+    ("退款一万二", "much_at_stake", True),
+    ("10万日元退款", "much_at_stake", False),  # x 0.048 = 4800 CNY
+    ("12万日元退款", "much_at_stake", True),  # 5760
+    ("refund of HK$5,300", "much_at_stake", False),  # x 0.92 = 4876
+    ("refund of HK$5,500", "much_at_stake", True),  # 5060
+    ("refund of £540", "much_at_stake", False),  # x 9.1 = 4914
+    ("refund of £550", "much_at_stake", True),  # 5005
+    ("refund RM3,200", "much_at_stake", True),  # x 1.6 = 5120
+    ("refund NT$20,000", "much_at_stake", False),  # x 0.22 = 4400
+    ("refund of ₹70,000", "much_at_stake", True),  # x 0.085 = 5950
+    ("refund of 5k", "much_at_stake", True),  # of whatever: much in CNY and in USD
+    ("refund of 4.9k", "much_at_stake", False),
+    ("付款失败，八毛", "trifle", True),
+    ("付款失败，19.99元", "trifle", True),
+    ("payment of £2 failed", "trifle", True),  # 18.2
+    ("payment of £3 failed", "trifle", False),  # 27.3
+    ("payment of ¥300 yen failed", "trifle", True),  # 14.4
+    ("payment of RM20 failed", "trifle", False),  # 32
+    ("payment of 2 failed", "trifle", False),  # of what?
+]
+
+
+@pytest.mark.parametrize(("text", "rule", "applies"), MEANT, ids=[row[0] for row in MEANT])
+def test_a_word_counts_where_it_is_meant(text: str, rule: str, applies: bool) -> None:
+    assert (rule in {reason.rule for reason in decide(text).reasons}) is applies
 
 
 def test_a_reason_names_the_amount() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,8 +20,31 @@ from shared.taxonomy import CATEGORIES, Category, Fact, Language
 # How much a coin is worth only matters for choosing among several amounts; unknown currencies count one to one.
 _ROUGH_CNY_WORTH: Final = {
     currency: Decimal(worth)
-    for currency, worth in (("USD", "7"), ("EUR", "8"), ("GBP", "9"), ("USDT", "7"), ("JPY", "0.05"), ("KRW", "0.005"))
+    for currency, worth in (
+        *(
+            ("USD", "7"),
+            ("EUR", "8"),
+            ("GBP", "9"),
+            ("CHF", "8"),
+            ("SGD", "5"),
+            ("AUD", "5"),
+            ("CAD", "5"),
+            ("NZD", "4"),
+        ),
+        *(
+            ("USDT", "7"),
+            ("TWD", "0.2"),
+            ("THB", "0.2"),
+            ("PHP", "0.1"),
+            ("INR", "0.1"),
+            ("RUB", "0.1"),
+            ("JPY", "0.05"),
+        ),
+        *(("KRW", "0.005"), ("IDR", "0.0005"), ("VND", "0.0003")),
+    )
 }
+_DIGIT: Final = re.compile(r"\d")
+_TAKE_THEIR_PLACE: Final = frozenset({"phone", "order_no", "error_code", "app_version"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +81,7 @@ def extract(reading: Reading, values: Iterable[ValueHit], language: Language, se
     keep("device", identifiers.device(folded, text))
     keep("campaign", identifiers.campaign(folded, text))
     keep("merchant", identifiers.merchant(folded, text))
-    digits = any(char.isdigit() for char in folded)
+    digits = _DIGIT.search(folded) is not None
     keep("error_code", identifiers.error_code(folded, text) if digits or "_" in folded else None)
     if digits:
         keep("phone", identifiers.phone(folded))
@@ -65,10 +89,12 @@ def extract(reading: Reading, values: Iterable[ValueHit], language: Language, se
         keep("app_version", identifiers.app_version(folded, text))
     for value in values:
         keep(value.fact, (value.value, value.start, value.end))
-    when = moment(text, folded, sent_at)
+    taken = [(fact.start, fact.end) for fact in found.values() if fact.field in _TAKE_THEIR_PLACE]
+    when = moment(reading, sent_at, digits=digits, taken=taken)
     if when is not None:
         keep("time", (when.value, when.start, when.end))
-    sum_told = _at_stake(amounts(folded, language), found.values())
+        taken.append((when.start, when.end))
+    sum_told = _at_stake(amounts(reading, language), taken)
     if sum_told is not None:
         keep("amount", (written_out(sum_told.value), sum_told.start, sum_told.end))
         if sum_told.currency:
@@ -82,11 +108,8 @@ def extract(reading: Reading, values: Iterable[ValueHit], language: Language, se
     )
 
 
-def _at_stake(told: Sequence[Amount], found: Iterable[FoundFact]) -> Amount | None:
+def _at_stake(told: Sequence[Amount], taken: Sequence[tuple[int, int]]) -> Amount | None:
     """Of several amounts the largest: fees and change are told beside the sum they belong to."""
-    taken = [
-        (fact.start, fact.end) for fact in found if fact.field in ("phone", "order_no", "error_code", "app_version")
-    ]
     free = [amount for amount in told if not any(start < amount.end and amount.start < end for start, end in taken)]
     return max(free, key=lambda amount: amount.value * _ROUGH_CNY_WORTH.get(amount.currency or "", 1), default=None)
 
@@ -105,7 +128,7 @@ def missing(category: Category, facts: Facts, *, contact_known: bool, has_attach
         Fact.DEVICE: facts.device is not None,
         Fact.APP_VERSION: facts.app_version is not None,
         Fact.ERROR_CODE: facts.error_code is not None or has_attachments,
-        Fact.CAMPAIGN: facts.campaign is not None or facts.order_no is not None,
+        Fact.CAMPAIGN: facts.campaign is not None,
     }
     return tuple(fact for fact in CATEGORIES[category].facts if not given[fact])
 
