@@ -9,7 +9,7 @@ ARGS ?=
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-integration test-browser chaos check check-config format contracts bench simulate migrate \
+.PHONY: help setup demo test test-unit test-integration test-browser chaos check check-config format contracts bench simulate train migrate \
 	lock clean
 
 help: ## List these commands
@@ -60,6 +60,9 @@ bench: setup ## Measure, each figure beside its baseline; ONLY=name measures one
 
 simulate: setup ## Weeks of made-up traffic in virtual time, every invariant checked: a table, and simulation.png
 	@$(PYTHON) -m services.sla_timer simulate --png simulation.png $(ARGS)
+
+train: setup ## Build the shipped model of the classifier anew, from its corpus and rules
+	@$(PYTHON) -m services.classifier rebuild $(ARGS)
 
 migrate: setup ## Bring the schemas of DATABASE_URL to their heads and make missing topics on KAFKA_BOOTSTRAP_SERVERS
 	@$(PYTHON) -m deploy.migrations upgrade

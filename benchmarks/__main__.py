@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-NAMES = ("pipeline", "clocks", "reports")
+NAMES = ("pipeline", "clocks", "reports", "classifier")
 
 
 def main() -> int:

@@ -109,13 +109,26 @@ SECRETS_CUT: Final = Counter("switchyard_secrets_cut", "Secrets cut from message
 # --- classifier ----------------------------------------------------------------------------------------------------
 DECISIONS: Final = Counter(
     "switchyard_decisions",
-    "Routing decisions",
+    "Messages decided: where each put its ticket",
     ["category", "queue", "priority", "language"],
+    registry=REGISTRY,
+)
+# Drift is watched by model: what is decided, how surely, how much goes to a person, and how much agents correct.
+MODEL_DECISIONS: Final = Counter(
+    "switchyard_model_decisions",
+    "Messages decided: what a model made of each by itself",
+    ["model", "category", "triage"],
+    registry=REGISTRY,
+)
+MODEL_CORRECTIONS: Final = Counter(
+    "switchyard_model_corrections",
+    "Tickets whose category an agent corrected, once each, by the model that had decided it",
+    ["model", "category", "corrected_to"],
     registry=REGISTRY,
 )
 DECISION_CONFIDENCE: Final = Histogram(
     "switchyard_decision_confidence",
-    "Confidence of the classifier",
+    "Confidence of the classifier in what a message is about",
     ["model"],
     buckets=tuple(step / 20 for step in range(1, 21)),
     registry=REGISTRY,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from typing import Final
@@ -12,6 +13,7 @@ _COMMANDS: Final = {
     "classify": "services.classifier.cli",
     "evaluate": "services.classifier.commands.evaluate",
     "train": "services.classifier.commands.train",
+    "rebuild": "services.classifier.commands.rebuild",
     "export-corrections": "services.classifier.commands.export_corrections",
 }
 
@@ -35,8 +37,18 @@ def main() -> int:
         return status
     from services.classifier.app import build
     from shared.service import run
+    from shared.yaml_files import ConfigError
 
-    run(build())
+    try:
+        service = build()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    # Rules and model are hundreds of thousands of objects that live as long as the process: walking them in search of
+    # garbage stopped everything for a quarter of a second, again and again.
+    gc.collect()
+    gc.freeze()
+    run(service)
     return 0
 
 

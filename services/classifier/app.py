@@ -8,6 +8,7 @@ from typing import Final
 from services.classifier.domain.decide import Classifier
 from services.classifier.domain.rulebook import load_rulebook
 from services.classifier.handlers import Handlers
+from services.classifier.learning.shipped import shipped_model
 from services.classifier.settings import Settings
 from shared import topics
 from shared.service import Service
@@ -16,13 +17,14 @@ _PRUNE_EVERY_SECONDS: Final = 3600.0
 
 
 def build(settings: Settings | None = None) -> Service:
-    """The service, not yet running. Raises ConfigError when the priorities file cannot be used."""
+    """The service, not yet running. Raises ConfigError when the priorities file or the model cannot be used."""
     settings = settings or Settings()
     service = Service("classifier", settings)
+    rulebook = load_rulebook(settings.classifier_priorities_file)
     handlers = Handlers(
         service.database,
         service.publisher,
-        Classifier(load_rulebook(settings.classifier_priorities_file)),
+        Classifier(rulebook, shipped_model(rulebook, settings.classifier_model_directory)),
         timedelta(days=settings.classifier_decisions_kept_days),
     )
     service.subscribe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -25,13 +24,13 @@ from shared.cloudevents import Outgoing, Received
 from shared.database import Database
 from shared.delivery import Refusal
 from shared.events import ActivityKind, TicketActivity, TicketMessage, TicketRouted
+from shared.taxonomy import Queue
 from shared.topics import queue_topic_name
 
 _MESSAGES_GROUP: Final = "classifier.tickets.messages"
 _ACTIVITY_GROUP: Final = "classifier.tickets.activity"
+_BY_AGENT: Final = "agent:"
 _ENDING_OR_REOPENING: Final = frozenset({ActivityKind.RESOLVED, ActivityKind.MERGED, ActivityKind.REOPENED})
-# Deciding is pure computation: heartbeats and health checks must get their turn in between.
-_COMPUTE_AT_A_TIME_SECONDS: Final = 0.05
 
 
 class Handlers:
@@ -50,17 +49,19 @@ class Handlers:
     async def on_messages(self, batch: Sequence[Received[TicketMessage]]) -> None:
         """Every message yields exactly one TicketRouted."""
         messages = [message_of(received.event) for received in batch]
-        decisions = await self._decide(messages)
+        decisions = await decide(self._classifier, messages)
         decided_at = datetime.now(UTC)
         rules = self._classifier.rulebook.priorities
         async with self._database.transaction() as connection:
             tickets = await storage.lock_tickets(connection, [received.event.ticket_id for received in batch])
             known = await storage.decisions_on(connection, [received.event.event_id for received in batch])
             made: list[NewDecision] = []
+            decided: list[Decision] = []
             for received, message, decision in zip(batch, messages, decisions, strict=True):
                 event = received.event
                 if event.event_id in known:
                     continue
+                decided.append(decision)
                 before = tickets.get(event.ticket_id)
                 routed = merge(before.state if before else None, decision, message, event.sent_at, rules)
                 told = routed_by_message(event, decision, routed, decided_at)
@@ -70,8 +71,8 @@ class Handlers:
                 known[event.event_id] = StoredDecision(received.origin, "")
             await storage.save(connection, made)
         await self._publish(batch, known, made, _MESSAGES_GROUP)
-        for one in made:
-            _measure(one.event, decided_at)
+        for one, decision in zip(made, decided, strict=True):
+            _measure(one.event, decision, decided_at)
 
     async def on_activities(self, batch: Sequence[Received[TicketActivity]]) -> list[Refusal]:
         """A correction is routed, whoever made it: the desk does not publish it, so there is one way for every tool."""
@@ -116,6 +117,8 @@ class Handlers:
                 await storage.add_feedback(connection, feedback)
             if endings:
                 await storage.mark_resolved(connection, endings)
+        for one in feedback:
+            _measure_correction(one)
         refused = {refusal.received.origin for refusal in refusals}
         routed_again = [received for received in corrections if received.origin not in refused]
         await self._publish(routed_again, known, made, _ACTIVITY_GROUP)
@@ -127,16 +130,6 @@ class Handlers:
         while deleted:
             async with self._database.transaction() as connection:
                 deleted = await storage.prune(connection, datetime.now(UTC) - self._decisions_kept)
-
-    async def _decide(self, messages: Sequence[Message]) -> list[Decision]:
-        decisions: list[Decision] = []
-        turn_ends = time.monotonic() + _COMPUTE_AT_A_TIME_SECONDS
-        for message in messages:
-            decisions.append(self._classifier.classify(message))
-            if time.monotonic() > turn_ends:
-                await asyncio.sleep(0)
-                turn_ends = time.monotonic() + _COMPUTE_AT_A_TIME_SECONDS
-        return decisions
 
     async def _publish(
         self,
@@ -166,7 +159,25 @@ class Handlers:
             metrics.RECORDS_DUPLICATE.labels(group).inc(duplicates)
 
 
-def _measure(event: TicketRouted, decided_at: datetime) -> None:
+async def decide(classifier: Classifier, messages: Sequence[Message]) -> list[Decision]:
+    """One decision for each message, in order.
+
+    In a thread of its own: deciding is pure computation, and heartbeats and health checks must get their turn in
+    between, whatever the length of a message.
+    """
+    return await asyncio.to_thread(classifier.classify_all, messages)
+
+
+def _measure(event: TicketRouted, decision: Decision, decided_at: datetime) -> None:
     metrics.DECISIONS.labels(event.category, event.queue, event.priority, event.language).inc()
-    metrics.DECISION_CONFIDENCE.labels(event.trace.model).observe(event.confidence)
+    triage = "yes" if decision.queue is Queue.TRIAGE else "no"
+    metrics.MODEL_DECISIONS.labels(decision.model, decision.category, triage).inc()
+    metrics.DECISION_CONFIDENCE.labels(decision.model).observe(decision.confidence)
     metrics.ROUTED_AGE_SECONDS.labels(event.brand).observe(max(0.0, (decided_at - event.sent_at).total_seconds()))
+
+
+def _measure_correction(feedback: Feedback) -> None:
+    """A ticket that an agent has corrected before, or whose category he leaves, tells nothing of the model."""
+    told, before = feedback.activity, feedback.before
+    if told.category not in (None, before.category) and not before.trace.decided_by.startswith(_BY_AGENT):
+        metrics.MODEL_CORRECTIONS.labels(before.trace.model, before.category, told.category).inc()

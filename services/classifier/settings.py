@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from services.classifier.domain.rulebook import PRIORITIES
+from services.classifier.learning.shipped import SHIPPED
 from shared.settings import CommonSettings
 
 
@@ -16,6 +17,9 @@ class Settings(CommonSettings):
 
     classifier_priorities_file: Path = Field(
         default=PRIORITIES, description="YAML of the priority rules, in the form of the shipped one"
+    )
+    classifier_model_directory: Path = Field(
+        default=SHIPPED, description="what `rebuild --out DIR` wrote, in the place of the shipped model"
     )
     classifier_decisions_kept_days: Annotated[int, Field(ge=1)] = Field(
         default=31,

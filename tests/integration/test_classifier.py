@@ -21,7 +21,7 @@ from services.classifier.app import build
 from services.classifier.domain.decide import Classifier
 from services.classifier.handlers import Handlers
 from services.classifier.settings import Settings
-from shared import topics
+from shared import metrics, topics
 from shared.cloudevents import Origin, Outgoing, Received, trace_of
 from shared.database import Database
 from shared.delivery import Refusal
@@ -140,7 +140,7 @@ async def bench(database: str) -> AsyncIterator[Bench]:
 
 
 async def test_every_message_yields_one_routed_event(bench: Bench) -> None:
-    texts = ["付款失败了", "Somebody stole my card", "", "怎么提现", "你好", "zzz qqq"]
+    texts = ["付款失败了", "Somebody stole my card", "", "怎么提现", "你好", "qwv zzk pfft"]
     events = [message(text) for text in texts]
     routed = await bench.messages(*events)
     assert [one.cause_id for one in routed] == [event.event_id for event in events]
@@ -239,6 +239,41 @@ async def test_a_redelivered_correction_publishes_the_same_again_and_is_learnt_f
         "payment_failed", "payments", None, "technical",
     )  # fmt: skip
     assert (row.sequence, row.agent) == (1, "anna")
+
+
+def counted(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(f"switchyard_{name}_total", labels) or 0.0
+
+
+async def test_drift_is_counted_by_model_each_decision_and_each_correction_once(bench: Bench) -> None:
+    model = Classifier().model.name
+    failed = {"model": model, "category": "payment_failed"}
+    decided = counted("model_decisions", **failed, triage="no")
+    unsure = counted("model_decisions", model=model, category="other", triage="yes")
+    corrected = counted("model_corrections", **failed, corrected_to="top_up")
+    again = counted("model_corrections", model=model, category="top_up", corrected_to="refund")
+    ticket = uuid.uuid4()
+    record = bench.received(message("付款失败", ticket))
+    await bench.handlers.on_messages([record, bench.received(message("qwv zzk pfft"))])
+    await bench.handlers.on_messages([record])
+    assert counted("model_decisions", **failed, triage="no") == decided + 1
+    assert counted("model_decisions", model=model, category="other", triage="yes") == unsure + 1
+    told = bench.received(correction(ticket, category=Category.TOP_UP))
+    for activity in (told, told, bench.received(correction(ticket, category=Category.REFUND))):
+        await bench.handlers.on_activities([activity])
+    assert counted("model_corrections", **failed, corrected_to="top_up") == corrected + 1
+    # The second agent corrected the first one, not the model.
+    assert counted("model_corrections", model=model, category="top_up", corrected_to="refund") == again
+
+
+async def test_a_correction_of_the_queue_alone_says_nothing_of_the_category(bench: Bench) -> None:
+    ticket, model = uuid.uuid4(), Classifier().model.name
+    await bench.messages(message("付款失败", ticket))
+    same = {"model": model, "category": "payment_failed", "corrected_to": "payment_failed"}
+    before = counted("model_corrections", **same)
+    await bench.correct(correction(ticket, queue=Queue.TECHNICAL))
+    await bench.correct(correction(ticket, category=Category.PAYMENT_FAILED))
+    assert counted("model_corrections", **same) == before
 
 
 async def test_a_correction_of_an_unknown_ticket_is_refused_and_the_rest_goes_on(bench: Bench) -> None:

@@ -15,6 +15,8 @@ from services.classifier.domain.rulebook import load_rulebook
 from services.classifier.learning.card import report
 from services.classifier.learning.examples import BadFile, Example, read_examples
 from services.classifier.learning.metrics import BINS, Figures, Judged, matrix, measure, risk_coverage
+from services.classifier.learning.model import load
+from services.classifier.learning.shipped import DECISION_FILE, SHIPPED, shipped_model
 from shared.taxonomy import Category
 from shared.yaml_files import ConfigError
 
@@ -32,7 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, metavar="FILE.tsv")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="what `train` wrote; default: the shipped classifier")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="what `train` or `rebuild` wrote; default: the shipped classifier"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object, with the full confusion matrix")
     options = parser.parse_args(arguments)
     try:
@@ -57,19 +61,14 @@ def main(arguments: Sequence[str]) -> int:
 
 def _judged(data: Path, model: Path | None) -> tuple[str, list[Judged]]:
     """Raises BadFile, ConfigError and ImportError."""
-    if model is None:
+    if model is None or (model / DECISION_FILE).exists():
+        rulebook = load_rulebook()
+        classifier = Classifier(rulebook, shipped_model(rulebook, model or SHIPPED))
         examples = read_examples(data, list(Category))
-        classifier = Classifier(load_rulebook())
-        decisions = [classifier.classify(Message(text=example.text)) for example in examples]
+        decisions = classifier.classify_all([Message(text=example.text) for example in examples])
         guesses = [(decision.category.value, decision.confidence) for decision in decisions]
         return classifier.model.name, _beside(examples, guesses)
-    # Imported here: the shipped classifier is measured with what ships.
-    from services.classifier.learning.model import BadModel, load
-
-    try:
-        learned = load(model)
-    except BadModel as error:
-        raise BadFile(str(error)) from None
+    learned = load(model)
     examples = read_examples(data, learned.labels)
     found = learned.guesses([example.text for example in examples])
     return learned.name, _beside(examples, [(guess.label, guess.confidence) for guess in found])

@@ -75,7 +75,7 @@ def _train(options: argparse.Namespace) -> None:
     from services.classifier.learning.model import WEIGHTS_FILE, Settings, save
     from services.classifier.learning.training import CannotTrain, train
 
-    features = (Feature.CHARACTERS, Feature.WORDS, *([Feature.ENCODER] if options.encoder else []))
+    features = (Feature.TOKENS, Feature.PIECES, *([Feature.ENCODER] if options.encoder else []))
     settings = Settings(features=features, folds=options.folds, seed=options.seed, precision=options.precision)
     begun = time.monotonic()
     try:

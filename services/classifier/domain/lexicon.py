@@ -42,6 +42,7 @@ class ValueHit:
 
 
 _Label = str | tuple[str, str]  # a concept, or a fact and its value
+_Reached = tuple[_Label, int, bool]  # a label, the index of its last token, and whether there was a gap before it
 
 
 @dataclass(slots=True, eq=False)
@@ -59,9 +60,14 @@ class Lexicon:
     """
 
     def __init__(
-        self, concepts: Mapping[str, Sequence[str]], values: Mapping[tuple[str, str], Sequence[str]] | None = None
+        self,
+        concepts: Mapping[str, Sequence[str]],
+        values: Mapping[tuple[str, str], Sequence[str]] | None = None,
+        apart: frozenset[str] = frozenset(),
     ) -> None:
+        """`apart`: concepts that neither hide the others nor are hidden by them, only among themselves."""
         self._root = _Node()
+        self._apart = apart
         self.concepts = frozenset(concepts)
         labelled: list[tuple[_Label, Sequence[str]]] = [*concepts.items(), *(values or {}).items()]
         for label, terms in labelled:
@@ -85,44 +91,46 @@ class Lexicon:
             if node is None:
                 continue
             start = starts[first]
-            for label, last, gapped in self._walk(node, tokens, first, gapped=False):
+            reached: list[_Reached] = []
+            self._walk(node, tokens, first, reached, gapped=False)
+            for label, last, gapped in reached:
                 if isinstance(label, str):
                     found.append(Hit(label, start, ends[last], gapped))
                 else:
                     values.append(ValueHit(*label, start, ends[last]))
-        return list(_longest(found)), values
+        return list(_longest(found, self._apart)), values
 
-    def _walk(
-        self, node: _Node, tokens: Sequence[Token], at: int, *, gapped: bool
-    ) -> Iterator[tuple[_Label, int, bool]]:
-        """What ends at `at` (where `node` was reached) or behind it: (label, index of the last token, gapped)."""
+    def _walk(self, node: _Node, tokens: Sequence[Token], at: int, reached: list[_Reached], *, gapped: bool) -> None:
+        """Adds what ends at `at` (where `node` was reached) or behind it."""
         while True:
-            for label in node.labels:
-                yield label, at, gapped
+            if node.labels:
+                reached.extend([(label, at, gapped) for label in node.labels])
             if node.after_gap is not None:
-                yield from self._beyond_gap(node.after_gap, tokens, at)
+                self._walk_beyond_gap(node.after_gap, tokens, at, reached)
             at += 1
-            if at >= len(tokens):
+            if at >= len(tokens) or not node.children:
                 return
-            following = node.children.get(tokens[at])
-            if following is None and tokens[at][0].isdigit():
+            token = tokens[at]
+            following = node.children.get(token)
+            if following is None and token[0].isdigit():
                 following = node.children.get(_ANY_NUMBER)
             if following is None:
                 return
             node = following
 
-    def _beyond_gap(self, node: _Node, tokens: Sequence[Token], at: int) -> Iterator[tuple[_Label, int, bool]]:
-        for label in node.labels:  # a term that ends in a gap asks for nothing more
-            yield label, at, True
+    def _walk_beyond_gap(self, node: _Node, tokens: Sequence[Token], at: int, reached: list[_Reached]) -> None:
+        # A term that ends in a gap asks for nothing more.
+        reached.extend([(label, at, True) for label in node.labels])
+        children = node.children
         for position in range(at + 1, min(at + 2 + _GAP_TOKENS, len(tokens))):
             token = tokens[position]
             if ends_sentence(token):
                 return
-            following = node.children.get(token)
+            following = children.get(token)
             if following is None and token[0].isdigit():
-                following = node.children.get(_ANY_NUMBER)
+                following = children.get(_ANY_NUMBER)
             if following is not None:
-                yield from self._walk(following, tokens, position, gapped=True)
+                self._walk(following, tokens, position, reached, gapped=True)
 
     def _add(self, label: _Label, term: str) -> None:
         heads = [self._root]
@@ -142,14 +150,14 @@ class Lexicon:
                 head.labels = (*head.labels, label)
 
 
-def _longest(found: list[Hit]) -> Iterator[Hit]:
-    cover_start = cover_end = -1
+def _longest(found: list[Hit], apart: frozenset[str]) -> Iterator[Hit]:
+    covers = [(-1, -1), (-1, -1)]  # the last term without a gap, of those apart and of the others
     for hit in sorted(found, key=lambda hit: (hit.start, -hit.end, hit.gapped)):
         if not hit.gapped:
-            inside = hit.end <= cover_end and (hit.start, hit.end) != (cover_start, cover_end)
-            if inside:
+            layer = hit.concept in apart
+            if hit.end <= covers[layer][1] and (hit.start, hit.end) != covers[layer]:
                 continue
-            cover_start, cover_end = hit.start, hit.end
+            covers[layer] = (hit.start, hit.end)
         yield hit
 
 

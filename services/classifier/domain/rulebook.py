@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,18 +18,26 @@ from shared.yaml_files import ConfigError, load_yaml
 
 RULES: Final = Path(__file__).resolve().parents[1] / "rules"
 PRIORITIES: Final = RULES / "priorities.yaml"
+_DECIDE_CATEGORIES: Final = ("concepts_zh.yaml", "concepts_en.yaml", "model.yaml")
+_VERSION_CHARACTERS: Final = 8
 
 # Concepts that stand for the shape of a message, not for words in it.
 NOTHING_SAID: Final = "nothing_said"
 ONLY_SMALL_TALK: Final = "only_small_talk"
+# How urgent it is said to be, whatever it is about: "向央行投诉" is a threat, and still a complaint.
+_URGENCY: Final = frozenset({"self_harm", "threat", "repeat_contact", "anger", "no_urgency"})
 
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """Everything that is data. `matters` makes a sentence a point; `own_case` tells a case from a question."""
+    """Everything that is data. `matters` makes a sentence a point; `own_case` tells a case from a question.
 
+    `version`: names the concepts and the rules that speak for categories; change either, and it is another.
+    """
+
+    version: str
     lexicon: Lexicon
-    model: RuleModel
+    rules: RuleModel
     priorities: PriorityRules
     english: frozenset[str]
     other_latin: frozenset[str]
@@ -36,7 +45,6 @@ class Rulebook:
     own_case: frozenset[str]
     small_talk: frozenset[str]
     plain_enough: float
-    triage_below: float
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -68,8 +76,9 @@ def load_rulebook(priorities: Path = PRIORITIES) -> Rulebook:
     languages = _load(RULES / "languages.yaml")
     try:
         return Rulebook(
-            lexicon=Lexicon(terms, values),
-            model=RuleModel(model, concepts),
+            version=_version(),
+            lexicon=Lexicon(terms, values, _URGENCY),
+            rules=RuleModel(model, concepts),
             priorities=PriorityRules(load_yaml(priorities, PriorityPolicy), concepts),
             english=frozenset(languages["english"]),
             other_latin=frozenset(languages["other"]),
@@ -77,10 +86,17 @@ def load_rulebook(priorities: Path = PRIORITIES) -> Rulebook:
             own_case=_known(model["own_case"], concepts),
             small_talk=_known(model["small_talk"], concepts),
             plain_enough=float(model["plain_enough"]),
-            triage_below=float(model["triage_below"]),
         )
     except (BadTerm, BadRule) as error:
         raise ConfigError(f"{priorities}, {RULES}: {error}") from error
+
+
+def _version() -> str:
+    digest = hashlib.sha256()
+    for name in _DECIDE_CATEGORIES:
+        # What git makes of the ends of lines on another system is no other rule.
+        digest.update((RULES / name).read_text(encoding="utf-8").encode())
+    return digest.hexdigest()[:_VERSION_CHARACTERS]
 
 
 def _known(names: list[str], concepts: frozenset[str]) -> frozenset[str]:

@@ -1,19 +1,20 @@
-"""The first model: rules over concepts, each adding a weight to a category, and a softmax over the sums.
+"""What a model is to the classifier; and rules over concepts, each adding a weight to a category.
 
-It knows concepts, not words, so one set of rules serves every language and mixed messages too.
+The rules know concepts, not words, so one set of them serves every language and mixed messages too.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from services.classifier.domain.text import Token
 from shared.taxonomy import Category
 
 _CATEGORIES: Final = tuple(Category)
+_PLACES: Final = {category: place for place, category in enumerate(_CATEGORIES)}
 _TERM: Final = re.compile(r"(!?)([a-z0-9_]+(?:\|[a-z0-9_]+)*)")
 
 
@@ -22,8 +23,21 @@ class BadRule(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """`text[start:end]` of a message, as it was written; its tokens, and the concepts found in it."""
+
+    start: int
+    end: int
+    text: str
+    tokens: Sequence[Token]
+    concepts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
-    """One rule that spoke: `name` is its expression or, for a settled case, its name."""
+    """What spoke for a category, or with a negative weight against it: a rule (`name` is its expression or, for a
+    settled case, its name) or a term that was learnt. Weights of one decision are in one unit.
+    """
 
     name: str
     category: Category
@@ -33,21 +47,20 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a model makes of a passage. `logits` and `probabilities` are in the order of `Category`."""
+    """What a model makes of a passage. `probabilities` are in the order of `Category`. `best` is the likeliest, unless
+    the model prefers another: a theft must not be missed for being the second guess.
+    """
 
-    logits: tuple[float, ...]
+    best: Category
     probabilities: tuple[float, ...]
     evidence: tuple[Evidence, ...]
 
-    @property
-    def best(self) -> Category:
-        return _CATEGORIES[max(range(len(_CATEGORIES)), key=self.logits.__getitem__)]
-
-    def logit(self, category: Category) -> float:
-        return self.logits[_CATEGORIES.index(category)]
-
     def probability(self, category: Category) -> float:
-        return self.probabilities[_CATEGORIES.index(category)]
+        return self.probabilities[_PLACES[category]]
+
+    @property
+    def confidence(self) -> float:
+        return self.probability(self.best)
 
 
 class Model(Protocol):
@@ -59,16 +72,12 @@ class Model(Protocol):
     def name(self) -> str:
         """Name and version; stored with every decision."""
 
+    @property
+    def thresholds(self) -> Mapping[Category, float]:
+        """For each category the confidence below which a person should decide."""
+
     def score(self, passages: Sequence[Passage]) -> list[Scored]:
         """One result for each passage, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A stretch of a message, as written, and the concepts found in it."""
-
-    text: str
-    concepts: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +115,27 @@ class _Rule:
     condition: Condition
 
 
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What the rules make of a passage: sums of weights in the order of `Category`, and the rules that spoke."""
+
+    sums: tuple[float, ...]
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def best(self) -> Category:
+        return _CATEGORIES[max(range(len(_CATEGORIES)), key=self.sums.__getitem__)]
+
+    def weight(self, category: Category) -> float:
+        return self.sums[_PLACES[category]]
+
+
 class RuleModel:
-    """Weights of rules, summed. `settled` cases come after the rules and weigh enough to decide."""
+    """Weights of rules, summed. `settled` cases come after the rules and weigh enough to decide among them."""
 
     def __init__(self, data: Mapping[str, Any], known: Collection[str]) -> None:
-        self._name = f"{data['name']}-{data['version']}"
-        self._temperature = float(data["temperature"])
         self._bias = [float(data["bias"].get(category.value, 0.0)) for category in _CATEGORIES]
         self._by_first: dict[str, list[_Rule]] = {}
-        self._order = {category: index for index, category in enumerate(_CATEGORIES)}
         for code, rules in data["rules"].items():
             for expression, weight in rules.items():
                 evidence = Evidence(expression, Category(code), float(weight))
@@ -123,22 +144,8 @@ class RuleModel:
             evidence = Evidence(name, Category(case["category"]), float(case["weight"]), settled=True)
             self._add(_Rule(evidence, condition(case["when"], known)))
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def score(self, passages: Sequence[Passage]) -> list[Scored]:
-        return [self._score(passage.concepts) for passage in passages]
-
-    def _add(self, rule: _Rule) -> None:
-        # A rule is looked at only when one of the concepts of its first term was found.
-        if not rule.condition.all_of:
-            raise BadRule(f"rule {rule.evidence.name!r} needs a concept that must be there")
-        for concept in rule.condition.all_of[0]:
-            self._by_first.setdefault(concept, []).append(rule)
-
-    def _score(self, concepts: frozenset[str]) -> Scored:
-        logits = list(self._bias)
+    def weigh(self, concepts: frozenset[str]) -> Weighed:
+        sums = list(self._bias)
         spoken: dict[Evidence, None] = {}
         for concept in concepts:
             for rule in self._by_first.get(concept, ()):
@@ -148,12 +155,12 @@ class RuleModel:
         # happens to be ordered, two even categories would change places from one process to the next.
         ranked = sorted(spoken, key=lambda one: (-abs(one.weight), one.name, one.category))
         for evidence in ranked:
-            logits[self._order[evidence.category]] += evidence.weight
-        return Scored(tuple(logits), softmax(logits, self._temperature), tuple(ranked))
+            sums[_PLACES[evidence.category]] += evidence.weight
+        return Weighed(tuple(sums), tuple(ranked))
 
-
-def softmax(logits: Sequence[float], temperature: float) -> tuple[float, ...]:
-    top = max(logits)
-    exponentials = [math.exp((logit - top) / temperature) for logit in logits]
-    total = sum(exponentials)
-    return tuple(value / total for value in exponentials)
+    def _add(self, rule: _Rule) -> None:
+        # A rule is looked at only when one of the concepts of its first term was found.
+        if not rule.condition.all_of:
+            raise BadRule(f"rule {rule.evidence.name!r} needs a concept that must be there")
+        for concept in rule.condition.all_of[0]:
+            self._by_first.setdefault(concept, []).append(rule)

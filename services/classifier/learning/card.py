@@ -4,22 +4,24 @@ model reporting", 2019); and tables of figures.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 from services.classifier.learning.examples import Example
-from services.classifier.learning.features import LONGEST_CHARACTERS, LONGEST_WORDS, Feature
+from services.classifier.learning.features import LONGEST_PIECE, LONGEST_RUN, SHORTEST_PIECE, Feature
 from services.classifier.learning.metrics import BINS, Figures, Judged, LabelFigures, measure, risk_coverage
 from services.classifier.learning.model import TextModel
+from services.classifier.learning.shipped import Decision
 
 CARD_FILE: Final = "card.md"
 PICTURE_FILE: Final = "risk_coverage.svg"
 _MOST_CONFUSIONS: Final = 15
 _READ_AS: Final = {
-    Feature.CHARACTERS: f"n-grams of 1 to {LONGEST_CHARACTERS} characters (within a word; through Chinese)",
-    Feature.WORDS: f"stems of words, 1 to {LONGEST_WORDS} in a row",
+    Feature.TOKENS: f"runs of 1 to {LONGEST_RUN} tokens: Chinese characters, stems of words, numbers",
+    Feature.PIECES: f"pieces of stems, {SHORTEST_PIECE} to {LONGEST_PIECE} letters",
     Feature.ENCODER: "sentence encoder (512 numbers)",
 }
 
@@ -33,67 +35,107 @@ def card(
     made_on: date,
     seconds: float,
 ) -> str:
-    """Markdown. `source`: the name of the file of examples. `seconds`: that training and judging took."""
-    figures = measure(judged)
+    """Of a model that a company trained: Markdown. `source`: the name of the file of examples. `seconds`: that training
+    and judging took.
+    """
     settings = model.settings
-    return "\n".join(
-        [
-            f"# {model.name}",
-            "",
-            f"Sorts a customer's message into one of {len(model.labels)} labels. Made on {made_on} from `{source}`: "
-            f"{len(examples):,} examples{_languages(examples)}, in {seconds:.0f} s with the cross-validation.",
-            "",
-            f"## Judged by cross-validation ({settings.folds} folds, stratified, seed {settings.seed})",
-            "",
-            "Each example was judged by a model that was not trained on it, nor calibrated with it.",
-            "",
-            *_markdown(
-                ("", "accuracy", "macro-F1", f"ECE ({BINS} bins)"),
-                [("all", f"{figures.accuracy:.4f}", f"{figures.macro_f1:.4f}", f"{figures.ece:.4f}")],
-            ),
-            "",
-            f"![Share of errors among the messages that are kept, the surest first]({PICTURE_FILE})",
-            "",
-            "### What a confidence is worth",
-            "",
-            *_markdown(("confidence from", "messages kept", "of these right"), _kept_rows(figures)),
-            "",
-            "### By label",
-            "",
-            f"From its threshold on, a label was right in {settings.precision:.0%} of the cases; below it a person "
-            "should decide. `never`: no confidence is enough.",
-            "",
-            *_markdown(
-                ("label", "precision", "recall", "F1", "examples", "threshold", "kept", "right of these"),
-                _label_rows(model, figures, judged),
-            ),
-            "",
-            "### Taken for one another most often",
-            "",
-            *_markdown(("is", "taken for", "times"), _confusion_rows(figures, _MOST_CONFUSIONS)),
-            "",
-            "## Made with",
-            "",
-            *(f"- {_READ_AS[feature]}{_weight(model, feature)}" for feature in settings.features),
-            f"- n-grams of {settings.fewest_texts} or more examples, weighed by TF-IDF: "
-            f"{sum(len(terms.places) for terms in model.parts.terms.values()):,} of them",
-            f"- a linear support vector machine for each label against the others, C = {settings.regularisation:g}; "
-            f"softmax of the scores at temperature {model.temperature:.3f}",
-            f"- version {model.version}: the hash of the examples and these settings; the same give the same model",
-            "",
-            "## Use",
-            "",
-            "    python -m services.classifier evaluate --data FILE.tsv --model DIR",
-            "",
-            "or in Python: `load(Path(DIR)).guesses([text])` of `services.classifier.learning.model`: label, "
-            "confidence, and whether it reaches the label's threshold. `model.json` and `weights.npz` hold data only; "
-            "loading runs no code.",
-            "",
-            "It knows the labels above and no others, and takes any message for one of them: what is of another kind "
-            "shows, if at all, by a low confidence. Its n-grams are pieces of the examples: keep it as safe as those.",
-            "",
-        ]
+    return _document(
+        f"# {model.name}",
+        "",
+        f"Sorts a customer's message into one of {len(model.labels)} labels. Made on {made_on} from `{source}`: "
+        f"{len(examples):,} examples{_languages(examples)}, in {seconds:.0f} s with the cross-validation.",
+        "",
+        f"## Judged by cross-validation ({settings.folds} folds, stratified, seed {settings.seed})",
+        "",
+        "Each example was judged by a model that was not trained on it, nor calibrated with it.",
+        "",
+        *_judgement(judged, model.thresholds, settings.precision, "label"),
+        "## Made with",
+        "",
+        *(f"- {_READ_AS[feature]}{_weight(model, feature)}" for feature in settings.features),
+        f"- terms of {settings.fewest_texts} or more examples, weighed by their inverse document frequency: "
+        f"{sum(len(terms.places) for terms in model.parts.terms.values()):,} of them",
+        f"- a linear support vector machine for each label against the others, C = {settings.regularisation:g}; "
+        f"softmax of the scores at temperature {model.temperature:.3f}",
+        f"- version {model.version}: the hash of the examples and these settings; the same give the same model",
+        "",
+        "## Use",
+        "",
+        "    python -m services.classifier evaluate --data FILE.tsv --model DIR",
+        "",
+        "or in Python: `load(Path(DIR)).guesses([text])` of `services.classifier.learning.model`: label, "
+        "confidence, and whether it reaches the label's threshold. `model.json` and `weights.npz` hold data only; "
+        "loading runs no code.",
+        "",
+        "It knows the labels above and no others, and takes any message for one of them: what is of another kind "
+        "shows, if at all, by a low confidence. Its terms are pieces of the examples: keep it as safe as those.",
+        "",
     )
+
+
+def shipped_card(decision: Decision, examples: Sequence[Example], judged: Sequence[Judged]) -> str:
+    """Of the shipped model: Markdown, the same for the same corpus and rules."""
+    mix = decision.mix
+    preferred = ", ".join(f"`{category}` from {least:g} on" for category, least in mix.prefer.items())
+    return _document(
+        "# The shipped model",
+        "",
+        f"Sorts what a wallet's customer writes into the {len(decision.thresholds)} categories of the taxonomy. Made "
+        f"by `make train` from the corpus in this repository, {len(examples):,} messages{_languages(examples)} which "
+        "we wrote ourselves, and from the rules.",
+        "",
+        "## Judged by cross-validation on that corpus (5 folds)",
+        "",
+        "Each message was judged by words that were not trained on it. The corpus seeks the borders between "
+        "categories, where customers rarely write. What was measured on their messages stands in "
+        "`docs/adr/0011-rules-and-words-decide.md`.",
+        "",
+        *_judgement(judged, decision.thresholds, decision.precision, "category"),
+        "## Made with",
+        "",
+        f"- rules {decision.rules} (`rules/`), weight {mix.rules_weight:g}",
+        f"- words {decision.words}: {_READ_AS[Feature.TOKENS]}; {_READ_AS[Feature.PIECES]}; weight 1",
+        f"- softmax of the sum at temperature {mix.temperature:g}; {mix.doubt:g} of each probability spread over all",
+        f"- {preferred}, whatever is likelier: to miss it is the worse mistake",
+        "",
+        "## Limits",
+        "",
+        "Chinese and English; a message in another language is taken for something, mostly with little confidence. "
+        "Voice comes as a transcript, with the transcript's errors. It does not know what the customer wrote before: "
+        "the ticket does (`docs/classifier.md`).",
+        "",
+    )
+
+
+def _document(*lines: str) -> str:
+    return "\n".join(lines)
+
+
+def _judgement(
+    judged: Sequence[Judged], thresholds: Mapping[Any, float | None], precision: float, label: str
+) -> Iterator[str]:
+    """Figures, picture, thresholds and confusions. `label`: what a label is called."""
+    figures = measure(judged)
+    yield from _markdown(
+        ("", "accuracy", "macro-F1", f"ECE ({BINS} bins)"),
+        [("all", f"{figures.accuracy:.4f}", f"{figures.macro_f1:.4f}", f"{figures.ece:.4f}")],
+    )
+    yield from ("", f"![Share of errors among the messages that are kept, the surest first]({PICTURE_FILE})", "")
+    yield from ("### What a confidence is worth", "")
+    yield from _markdown(("confidence from", "messages kept", "of these right"), _kept_rows(figures))
+    yield from ("", f"### By {label}", "")
+    yield (
+        f"From its threshold on, a {label} was right in {precision:.0%} of the cases; below it a person should decide. "
+        "`never`: no confidence is enough."
+    )
+    yield ""
+    yield from _markdown(
+        (label, "precision", "recall", "F1", "examples", "threshold", "kept", "right of these"),
+        _label_rows(thresholds, figures, judged),
+    )
+    yield from ("", "### Taken for one another most often", "")
+    yield from _markdown(("is", "taken for", "times"), _confusion_rows(figures, _MOST_CONFUSIONS))
+    yield ""
 
 
 def _languages(examples: Sequence[Example]) -> str:
@@ -102,15 +144,14 @@ def _languages(examples: Sequence[Example]) -> str:
 
 
 def _weight(model: TextModel, feature: Feature) -> str:
-    if feature is Feature.CHARACTERS:
-        return ""
-    settings = model.settings
-    return f", weight {settings.words_weight if feature is Feature.WORDS else settings.encoder_weight:g}"
+    return f", weight {model.settings.encoder_weight:g}" if feature is Feature.ENCODER else ""
 
 
-def _label_rows(model: TextModel, figures: Figures, judged: Sequence[Judged]) -> Iterator[Sequence[str]]:
+def _label_rows(
+    thresholds: Mapping[Any, float | None], figures: Figures, judged: Sequence[Judged]
+) -> Iterator[Sequence[str]]:
     for one in figures.labels:
-        threshold = model.thresholds[one.label]
+        threshold = thresholds[one.label]
         inside = [each for each in judged if each.predicted == one.label]
         kept = [each for each in inside if threshold is not None and each.confidence >= threshold]
         yield (
@@ -214,14 +255,16 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int =
 _WIDTH: Final = 640
 _HEIGHT: Final = 360
 _MARGIN: Final = 56
-_LEAST_TOP: Final = 0.05
-_STEPS: Final = 5
+_RISK_STEPS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_MOST_LINES: Final = 6
 
 
 def risk_coverage_svg(judged: Sequence[Judged]) -> str:
     """The risk-coverage curve: how many errors are among the messages kept, when the least sure go to a person."""
     curve = risk_coverage(judged)
-    top = max(_LEAST_TOP, *(risk for _, risk in curve))
+    step = next(step for step in _RISK_STEPS if step * _MOST_LINES >= max(risk for _, risk in curve))
+    lines_up = max(2, math.ceil(max(risk for _, risk in curve) / step))
+    top = step * lines_up
     right, bottom = _WIDTH - _MARGIN // 2, _HEIGHT - _MARGIN
 
     def x(coverage: float) -> float:
@@ -230,18 +273,19 @@ def risk_coverage_svg(judged: Sequence[Judged]) -> str:
     def y(risk: float) -> float:
         return bottom - risk / top * (bottom - _MARGIN // 2)
 
-    marks = [step / _STEPS for step in range(_STEPS + 1)]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
         ' font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
     ]
-    for mark in marks:
+    for risk in (number * step for number in range(lines_up + 1)):
         lines += [
-            f'<line x1="{_MARGIN}" x2="{right}" y1="{y(mark * top):.1f}" y2="{y(mark * top):.1f}" stroke="#e6e8eb"/>',
-            f'<text x="{_MARGIN - 6}" y="{y(mark * top) + 4:.1f}" text-anchor="end">{mark * top:.1%}</text>',
-            f'<text x="{x(mark):.1f}" y="{bottom + 18}" text-anchor="middle">{mark:.0%}</text>',
+            f'<line x1="{_MARGIN}" x2="{right}" y1="{y(risk):.1f}" y2="{y(risk):.1f}" stroke="#e6e8eb"/>',
+            f'<text x="{_MARGIN - 6}" y="{y(risk) + 4:.1f}" text-anchor="end">{risk:.1%}</text>',
         ]
+    for fifths in range(6):
+        share = fifths / 5
+        lines.append(f'<text x="{x(share):.1f}" y="{bottom + 18}" text-anchor="middle">{share:.0%}</text>')
     points = " ".join(f"{x(coverage):.1f},{y(risk):.1f}" for coverage, risk in curve)
     lines += [
         f'<polyline points="{points}" fill="none" stroke="#1b3a6b" stroke-width="2"/>',

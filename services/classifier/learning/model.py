@@ -1,4 +1,4 @@
-"""A learned model: a linear classifier over n-grams and, if wanted, the sentence encoder, with calibrated confidence.
+"""A learned model: a linear classifier over terms and, if wanted, the sentence encoder, with calibrated confidence.
 
 In a directory it is `model.json` (settings, labels, thresholds) and `weights.npz` (plain arrays). Neither can hold
 code, and loading runs none: arrays of objects, which numpy would unpickle, are refused.
@@ -19,16 +19,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.classifier.learning.features import ENCODER_NUMBERS, Feature, Terms, encode, ngrams
+from services.classifier.domain.text import Token, read
+from services.classifier.learning.features import ENCODER_NUMBERS, Feature, Placed, Terms, encode, terms
+from shared.yaml_files import ConfigError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "weights.npz"
 _AT_ONCE: Final = 256
 Floats = npt.NDArray[np.float32]
 
 
-class BadModel(ValueError):
+class BadModel(ConfigError):
     """A model that cannot be loaded; the message names the file and what is wrong with it."""
 
 
@@ -37,12 +39,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    features: tuple[Feature, ...] = Field(default=(Feature.CHARACTERS, Feature.WORDS), min_length=1)
-    words_weight: float = Field(
-        default=1.0, gt=0, description="length of that part of a text's features; characters: 1"
+    features: tuple[Feature, ...] = Field(default=(Feature.TOKENS, Feature.PIECES), min_length=1)
+    encoder_weight: float = Field(
+        default=1.5, gt=0, description="length of that part of a text's features; the others: 1"
     )
-    encoder_weight: float = Field(default=1.5, gt=0)
-    fewest_texts: int = Field(default=2, ge=1, description="an n-gram of fewer texts is passed over")
+    fewest_texts: int = Field(default=2, ge=1, description="a term of fewer texts is passed over")
     regularisation: float = Field(default=0.5, gt=0, description="C of the support vector machine: higher fits closer")
     folds: int = Field(default=5, ge=2)
     seed: int = 20
@@ -63,7 +64,7 @@ class _ModelFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the classifier weighs: for each kind of n-gram its terms and weights (terms, labels); the encoder's weights
+    """What the classifier weighs: for each kind of term its terms and weights (terms, labels); the encoder's weights
     (512, labels) or None; and a constant for each label.
     """
 
@@ -101,19 +102,33 @@ class TextModel:
 
     def scores(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """(texts, labels): how strongly each text speaks for each label; not yet probabilities."""
-        scores = np.tile(self.parts.constants, (len(texts), 1))
-        for feature, terms in self.parts.terms.items():
-            weight = np.float32(self.settings.words_weight if feature is Feature.WORDS else 1.0)
-            weights = self.parts.weights[feature]
-            for row, text in enumerate(texts):
-                places, values = terms.of(ngrams(text, feature))
-                scores[row] += weight * (values @ weights[places])
+        scores = self.weigh(self.place([read(text).tokens for text in texts]), len(texts))
         if self.parts.encoder_weights is not None:
             for start in range(0, len(texts), _AT_ONCE):
                 some = slice(start, start + _AT_ONCE)
-                meaning = np.float32(self.settings.encoder_weight) * encode(texts[some])
-                scores[some] += meaning @ self.parts.encoder_weights
+                scores[some] += self.meaning(texts[some])
         return scores.astype(np.float64)
+
+    def place(self, tokens: Sequence[Sequence[Token]]) -> dict[Feature, Placed]:
+        """The terms of texts that this model knows, given the tokens of each."""
+        return {
+            feature: known.place([terms(each, feature) for each in tokens])
+            for feature, known in self.parts.terms.items()
+        }
+
+    def weigh(self, placed: Mapping[Feature, Placed], texts: int) -> Floats:
+        """(texts, labels): the constants and what the terms add to them."""
+        scores: Floats = np.tile(self.parts.constants, (texts, 1))
+        for feature, each in placed.items():
+            scores += each.times(self.parts.weights[feature])
+        return scores
+
+    def meaning(self, texts: Sequence[str]) -> Floats:
+        """(texts, labels): what the encoder adds. Only of a model that has it; raises NoEncoder."""
+        assert self.parts.encoder_weights is not None
+        return (np.float32(self.settings.encoder_weight) * encode(texts) @ self.parts.encoder_weights).astype(
+            np.float32
+        )
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """(texts, labels), each row adding up to 1."""
@@ -140,10 +155,10 @@ def probabilities(scores: npt.NDArray[np.float64], temperature: float) -> npt.ND
 def save(model: TextModel, directory: Path) -> None:
     """Write the two files of a model, in the place of those of an earlier one. Raises OSError."""
     arrays: dict[str, npt.NDArray[np.generic]] = {"constants": model.parts.constants}
-    for feature, terms in model.parts.terms.items():
-        # No n-gram holds a line's end. As bytes: numpy would give every n-gram the width of the longest.
-        arrays[f"{feature}_terms"] = np.frombuffer("\n".join(terms.places).encode(), np.uint8)
-        arrays[f"{feature}_rarity"] = terms.rarity
+    for feature, known in model.parts.terms.items():
+        # No term holds a line's end. As bytes: numpy would give every term the width of the longest.
+        arrays[f"{feature}_terms"] = np.frombuffer("\n".join(known.places).encode(), np.uint8)
+        arrays[f"{feature}_rarity"] = known.rarity
         arrays[f"{feature}_weights"] = model.parts.weights[feature].astype(np.float16)
     if model.parts.encoder_weights is not None:
         arrays["encoder_weights"] = model.parts.encoder_weights.astype(np.float16)
@@ -215,7 +230,7 @@ def _described(path: Path) -> _ModelFile:
 def _parts(arrays: Mapping[str, npt.NDArray[np.generic]], described: _ModelFile) -> Parts:
     """Raises ValueError and KeyError."""
     labels = len(described.labels)
-    terms: dict[Feature, Terms] = {}
+    known: dict[Feature, Terms] = {}
     weights: dict[Feature, Floats] = {}
     encoder_weights: Floats | None = None
     for feature in described.settings.features:
@@ -224,11 +239,11 @@ def _parts(arrays: Mapping[str, npt.NDArray[np.generic]], described: _ModelFile)
             continue
         written = arrays[f"{feature}_terms"].astype(np.uint8).tobytes().decode()
         names = written.split("\n") if written else []
-        terms[feature] = Terms(
+        known[feature] = Terms(
             {name: place for place, name in enumerate(names)}, _floats(arrays, f"{feature}_rarity", (len(names),))
         )
         weights[feature] = _floats(arrays, f"{feature}_weights", (len(names), labels))
-    return Parts(terms, weights, encoder_weights, _floats(arrays, "constants", (labels,)))
+    return Parts(known, weights, encoder_weights, _floats(arrays, "constants", (labels,)))
 
 
 def _floats(arrays: Mapping[str, npt.NDArray[np.generic]], name: str, shape: tuple[int, ...]) -> Floats:

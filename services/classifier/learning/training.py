@@ -19,8 +19,9 @@ from scipy import sparse
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
+from services.classifier.domain.text import read
 from services.classifier.learning.examples import Example
-from services.classifier.learning.features import Feature, Terms, encode, ngrams
+from services.classifier.learning.features import Feature, Terms, encode, terms
 from services.classifier.learning.metrics import Judged, threshold_for
 from services.classifier.learning.model import FORMAT, Floats, Parts, Settings, TextModel, probabilities
 
@@ -40,15 +41,19 @@ class CannotTrain(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """`judged`: every example, in order, as a model saw it that was trained without it."""
+    """`judged`: every example, in order, as a model saw it that was trained without it; `scores` (examples, labels):
+    what that model made of it, not yet probabilities; `fold_of`: which of them that was.
+    """
 
     model: TextModel
     judged: tuple[Judged, ...]
+    scores: npt.NDArray[np.float64]
+    fold_of: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class _Counts:
-    """Of all examples: how often each n-gram occurs (examples, n-grams), and its name."""
+class _Found:
+    """Of all examples: which terms each holds (examples, terms; ones), and their names."""
 
     matrix: Any  # scipy.sparse.csr_array of float32
     names: tuple[str, ...]
@@ -58,14 +63,14 @@ class _Counts:
 class _Seen:
     """What a classifier sees of all examples, read once."""
 
-    counts: Mapping[Feature, _Counts]
+    found: Mapping[Feature, _Found]
     meaning: Floats | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
     parts: Parts
-    columns: Mapping[Feature, Rows]  # of the counts' n-grams, those that are known
+    columns: Mapping[Feature, Rows]  # of the terms found, those that are known
 
 
 def version_of(examples: Sequence[Example], settings: Settings) -> str:
@@ -110,43 +115,40 @@ def train(examples: Sequence[Example], settings: Settings, tell: Callable[[str],
             for label in labels
         },
     )
-    return Trained(model, tuple(judged))
+    return Trained(model, tuple(judged), scores, fold_of)
 
 
 def _see(texts: Sequence[str], settings: Settings) -> _Seen:
-    counts: dict[Feature, _Counts] = {
-        feature: _count(texts, feature) for feature in settings.features if feature is not Feature.ENCODER
+    found: dict[Feature, _Found] = {
+        feature: _find(texts, feature) for feature in settings.features if feature is not Feature.ENCODER
     }
-    return _Seen(counts, encode(texts) if Feature.ENCODER in settings.features else None)
+    return _Seen(found, encode(texts) if Feature.ENCODER in settings.features else None)
 
 
-def _count(texts: Sequence[str], feature: Feature) -> _Counts:
+def _find(texts: Sequence[str], feature: Feature) -> _Found:
     places: dict[str, int] = {}
     columns: list[int] = []
-    values: list[int] = []
     ends = [0]
     for text in texts:
-        for name, count in ngrams(text, feature).items():
-            columns.append(places.setdefault(name, len(places)))
-            values.append(count)
+        columns += [places.setdefault(term, len(places)) for term in dict.fromkeys(terms(read(text).tokens, feature))]
         ends.append(len(columns))
-    matrix = sparse.csr_array((np.array(values, np.float32), columns, ends), shape=(len(texts), len(places)))
-    return _Counts(matrix, tuple(places))
+    ones = np.ones(len(columns), np.float32)
+    return _Found(sparse.csr_array((ones, columns, ends), shape=(len(texts), len(places))), tuple(places))
 
 
 def _fit(seen: _Seen, rows: Rows, truth: npt.NDArray[np.intp], labels: int, settings: Settings) -> _Fitted:
     """A classifier trained on these rows; what else there is stays unknown to it."""
-    terms: dict[Feature, Terms] = {}
+    known_terms: dict[Feature, Terms] = {}
     columns: dict[Feature, Rows] = {}
-    for feature, counts in seen.counts.items():
-        texts_with = np.bincount(counts.matrix[rows].indices, minlength=len(counts.names))
+    for feature, found in seen.found.items():
+        texts_with = np.bincount(found.matrix[rows].indices, minlength=len(found.names))
         known = np.flatnonzero(texts_with >= settings.fewest_texts)
         rarity = np.log((1 + len(rows)) / (1 + texts_with[known])) + 1
         columns[feature] = known
-        terms[feature] = Terms(
-            {counts.names[column]: place for place, column in enumerate(known)}, rarity.astype(np.float32)
+        known_terms[feature] = Terms(
+            {found.names[column]: place for place, column in enumerate(known)}, rarity.astype(np.float32)
         )
-    matrix = _matrix(seen, rows, terms, columns, settings)
+    matrix = _matrix(seen, rows, known_terms, columns, settings)
     machine = LinearSVC(C=settings.regularisation, tol=_TOLERANCE, max_iter=_MOST_ROUNDS, random_state=settings.seed)
     machine.fit(matrix, truth[rows])
     weights, constants = machine.coef_.T, machine.intercept_
@@ -158,7 +160,7 @@ def _fit(seen: _Seen, rows: Rows, truth: npt.NDArray[np.intp], labels: int, sett
         weights_of[feature] = _half(weights[begin : begin + len(known)])
         begin += len(known)
     encoder_weights = _half(weights[begin:]) if seen.meaning is not None else None
-    return _Fitted(Parts(terms, weights_of, encoder_weights, constants.astype(np.float32)), columns)
+    return _Fitted(Parts(known_terms, weights_of, encoder_weights, constants.astype(np.float32)), columns)
 
 
 def _half(weights: npt.NDArray[np.float64]) -> Floats:
@@ -167,24 +169,23 @@ def _half(weights: npt.NDArray[np.float64]) -> Floats:
 
 
 def _matrix(
-    seen: _Seen, rows: Rows, terms: Mapping[Feature, Terms], columns: Mapping[Feature, Rows], settings: Settings
+    seen: _Seen, rows: Rows, known: Mapping[Feature, Terms], columns: Mapping[Feature, Rows], settings: Settings
 ) -> Any:
-    """(rows, features), each kind of n-gram of length 1 or its weight: what `Terms.of` says, of many texts at once."""
-    matrix = sparse.hstack(list(_blocks(seen, rows, terms, columns, settings)), format="csr")
+    """(rows, features), each kind of term of length 1: what `Terms.place` says, of many texts at once."""
+    matrix = sparse.hstack(list(_blocks(seen, rows, known, columns, settings)), format="csr")
     # The machine reads no wider ones, and scipy makes them when it likes.
     matrix.indices, matrix.indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int32)
     return matrix
 
 
 def _blocks(
-    seen: _Seen, rows: Rows, terms: Mapping[Feature, Terms], columns: Mapping[Feature, Rows], settings: Settings
+    seen: _Seen, rows: Rows, known: Mapping[Feature, Terms], columns: Mapping[Feature, Rows], settings: Settings
 ) -> Iterator[Any]:
-    for feature, counts in seen.counts.items():
-        block = counts.matrix[rows][:, columns[feature]].tocsr()
-        block.data = (1 + np.log(block.data)) * terms[feature].rarity[block.indices]
+    for feature, found in seen.found.items():
+        block = found.matrix[rows][:, columns[feature]].tocsr()
+        block.data = known[feature].rarity[block.indices]
         lengths = np.sqrt(np.asarray(block.multiply(block).sum(axis=1)).ravel())
-        weight = settings.words_weight if feature is Feature.WORDS else 1.0
-        yield sparse.diags_array(weight / np.where(lengths > 0, lengths, 1)) @ block
+        yield sparse.diags_array(1 / np.where(lengths > 0, lengths, 1)) @ block
     if seen.meaning is not None:
         yield sparse.csr_array(settings.encoder_weight * seen.meaning[rows])
 
@@ -192,7 +193,7 @@ def _blocks(
 def _scores(seen: _Seen, rows: Rows, fitted: _Fitted, settings: Settings) -> npt.NDArray[np.float64]:
     parts = fitted.parts
     matrix = _matrix(seen, rows, parts.terms, fitted.columns, settings)
-    weights = [parts.weights[feature] for feature in seen.counts]
+    weights = [parts.weights[feature] for feature in seen.found]
     if parts.encoder_weights is not None:
         weights.append(parts.encoder_weights)
     result: npt.NDArray[np.float64] = np.asarray(matrix @ np.vstack(weights) + parts.constants, np.float64)

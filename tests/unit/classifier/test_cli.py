@@ -13,7 +13,21 @@ import pytest
 
 from services.classifier import cli
 
-KEYS = "language category confidence alternatives points priority reasons facts missing queue model".split()  # noqa: SIM905
+KEYS = [
+    *(
+        "language",
+        "category",
+        "confidence",
+        "alternatives",
+        "points",
+        "priority",
+        "reasons",
+        "facts",
+        "missing",
+        "queue",
+    ),
+    *("model", "found_facts", "decided_by", "trace"),
+]
 FACTS = ["amount", "currency", "time", "method", "order_no", "phone", "email", "device", "error_code"]
 
 

@@ -73,7 +73,7 @@ def test_the_shipped_classifier_is_measured_without_a_model(tmp_path: Path, caps
     content = "My card was stolen\taccount_security\t\n怎么提现\thow_to\twithdrawal,other\n你好\trefund\t\n"
     assert evaluate.main(["--data", data(tmp_path, content), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["model"].startswith("concept-rules-")
+    assert found["model"].startswith("switchyard-")
     assert found["strict"]["accuracy"] == pytest.approx(1 / 3)
     assert found["with_alternatives"]["accuracy"] == pytest.approx(2 / 3)
     assert found["confusion_matrix"]["how_to"] == {"withdrawal": 1}

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from deploy.processes import REPOSITORY
+from services.classifier.domain.text import read
 from services.classifier.learning.card import card, risk_coverage_svg
 from services.classifier.learning.examples import Example
-from services.classifier.learning.features import Feature, ngrams
+from services.classifier.learning.features import Feature, Terms, terms
 from services.classifier.learning.metrics import measure
 from services.classifier.learning.model import BadModel, Settings, load, save
 from services.classifier.learning.training import CannotTrain, Trained, temperature_of, train
@@ -183,18 +184,27 @@ def test_the_temperature_is_the_likeliest() -> None:
     assert temperature_of(scores, np.array([0, 0, 0, 1])) == pytest.approx(1 / np.log(3), rel=1e-4)
 
 
-def test_ngrams_of_characters_stay_within_words_and_go_through_chinese() -> None:
-    found = ngrams("Ab 没到賬?", Feature.CHARACTERS)
-    assert set(found) == {
-        " ", "a", "b", " a", "ab", "b ", " ab", "ab ", " ab ", "没", "到", "账", "没到", "到账", "没到账", "?",
-    }  # fmt: skip
-    assert found[" "] == 2
+def test_runs_are_of_tokens_in_a_row_whatever_the_language() -> None:
+    tokens = read("沒到賬 twice, 50?").tokens
+    assert list(terms(tokens, Feature.TOKENS)) == [
+        "没", "到", "账", "twic", "0", "?",
+        "没 到", "到 账", "账 twic", "twic 0", "0 ?",
+        "没 到 账", "到 账 twic", "账 twic 0", "twic 0 ?",
+    ]  # fmt: skip
 
 
-def test_ngrams_of_words_are_stems_and_pairs_that_chinese_parts() -> None:
-    assert dict(ngrams("Cards declined 了 twice, twice", Feature.WORDS)) == {
-        "card": 1, "declin": 1, "card declin": 1, "twic": 2, "twic twic": 1,
-    }  # fmt: skip
+def test_pieces_are_of_latin_words_with_their_ends_marked() -> None:
+    assert list(terms(read("Pin 没 ok 50").tokens, Feature.PIECES)) == [
+        "^pi", "pin", "in$", "^pin", "pin$", "^pin$", "^ok", "ok$", "^ok$",
+    ]  # fmt: skip
+
+
+def test_a_text_of_unknown_terms_adds_nothing_and_the_others_keep_their_places() -> None:
+    known = Terms({"a": 0, "b": 1}, np.array([3.0, 4.0], np.float32))
+    placed = known.place([["x"], ["a", "a", "b"], [], ["b"], ["x", "y"]])
+    identity = np.eye(2, dtype=np.float32)
+    assert placed.times(identity).tolist() == [[0, 0], [pytest.approx(0.6), pytest.approx(0.8)], [0, 0], [0, 1], [0, 0]]
+    assert known.place([]).times(identity).shape == (0, 2)
 
 
 def test_the_card_says_what_it_was_made_of_and_how_good_it_is(learnt: Trained) -> None:

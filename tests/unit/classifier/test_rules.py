@@ -9,7 +9,7 @@ from pydantic import RootModel
 
 from services.classifier.domain.lexicon import BadTerm, Lexicon
 from services.classifier.domain.rulebook import RULES, load_rulebook
-from services.classifier.domain.scoring import BadRule, Passage, RuleModel, condition
+from services.classifier.domain.scoring import BadRule, RuleModel, condition
 from services.classifier.domain.text import fold, read
 from shared.yaml_files import load_yaml
 
@@ -38,12 +38,14 @@ def _spellings(term: str) -> Iterator[str]:
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("grave", ["stolen", "scam", "report_loss", "self_harm", "threat", "anger"])
 def test_no_longer_term_hides_what_is_grave(file: str, grave: str) -> None:
-    """The longer term wins: a harmless one must not swallow "was robbed". A bare doubt ("is it a scam") may."""
+    """The longer term wins: a harmless one must not swallow "was robbed". A bare doubt ("is it a scam") may, and so
+    may what is there to hide a word that is not meant ("垃圾短信").
+    """
     lexicon = load_rulebook().lexicon
     concepts = concepts_of(file)
     grave_terms = [read(term).tokens for term in concepts[grave] if "~" not in term and "(" not in term]
     for concept, terms in concepts.items():
-        if concept in {grave, "suspicion", "safety_topic"}:
+        if concept in {grave, "suspicion", "safety_topic", "no_urgency"}:
             continue
         for spelling in (spelling for term in terms for spelling in _spellings(term)):
             tokens = read(spelling).tokens
@@ -69,6 +71,15 @@ def test_terms_alternatives_gaps_and_numbers() -> None:
     assert found(lexicon, "第12次") == [("again", "第12次")]
     assert found(lexicon, "可不可以") == [("may", "可不可以")]
     assert found(lexicon, "不可以") == [("no", "不可以")]
+
+
+def test_concepts_apart_hide_only_each_other() -> None:
+    lexicon = Lexicon(
+        {"complaint": ["投诉"], "angry": ["垃圾"], "threat": ["向央行投诉"], "meant_otherwise": ["垃圾短信"]},
+        apart=frozenset({"angry", "threat", "meant_otherwise"}),
+    )
+    assert found(lexicon, "向央行投诉") == [("threat", "向央行投诉"), ("complaint", "投诉")]
+    assert found(lexicon, "垃圾短信") == [("meant_otherwise", "垃圾短信")]
 
 
 @pytest.mark.parametrize("term", ["~ arrive", "", "(|a)"])
@@ -107,11 +118,8 @@ class Backwards(Ordered):
 def test_the_order_of_a_set_of_concepts_has_no_say() -> None:
     """Python orders a set anew in every process; 0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in the last digit."""
     rules = {"refund": {"a": 0.1, "b": 0.2, "c": 0.3}, "top_up": {"a": 0.1}}
-    model = RuleModel(
-        {"name": "m", "version": "1", "temperature": 1, "bias": {}, "rules": rules, "settled": {}}, {"a", "b", "c"}
-    )
-    forwards, backwards = model.score([Passage("", Ordered("abc")), Passage("", Backwards("abc"))])
-    assert forwards == backwards
+    model = RuleModel({"bias": {}, "rules": rules, "settled": {}}, {"a", "b", "c"})
+    assert model.weigh(Ordered("abc")) == model.weigh(Backwards("abc"))
 
 
 def test_folding_keeps_every_offset() -> None:
