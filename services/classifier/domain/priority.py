@@ -172,11 +172,15 @@ class PriorityRules:
 
     def _applying(self, situation: Situation) -> list[_Rule]:
         own = self._policy.brands.get(situation.brand or "", _NO_BRAND)
-        return [
-            rule
-            for rule in self._rules
-            if rule.name not in own.off and any(self._holds(when, found, situation, own) for when, found in rule.whens)
-        ]
+        applying = []
+        for rule in self._rules:
+            for when, found in rule.whens:
+                # Concepts first: of most rules a message holds none.
+                if (found is None or found.holds(situation.concepts)) and self._holds(when, situation, own):
+                    if rule.name not in own.off:
+                        applying.append(rule)
+                    break
+        return applying
 
     def _moved(
         self, start: Priority, applied: Sequence[_Rule], situation: Situation
@@ -196,11 +200,11 @@ class PriorityRules:
                 priority = priority.more_urgent(Priority(rule.effect[1:]))
         return priority, tuple(reasons)
 
-    def _holds(self, when: When, found: Condition | None, situation: Situation, own: BrandPolicy) -> bool:
+    def _holds(self, when: When, situation: Situation, own: BrandPolicy) -> bool:
+        """What of `when` is not concepts."""
         default = CATEGORIES[situation.category].priority
         return (
-            (found is None or found.holds(situation.concepts))
-            and (not when.categories or situation.category in when.categories)
+            (not when.categories or situation.category in when.categories)
             and (not when.channels or situation.channel in when.channels)
             and when.vip in (None, situation.vip)
             and when.question_only in (None, situation.question_only)
