@@ -218,9 +218,16 @@ def _with_subject(message: Message) -> str:
 
 
 def _gravest(points: Sequence[_Point]) -> _Point:
-    """The point that gives the message its category: of those that are likely, the gravest, then the surest."""
+    """The point that gives the message its category: of those that are likely, the gravest, then the most urgent by
+    its category, then the surest.
+    """
     likely = [point for point in points if point.scored.confidence >= _LEAST_SURE]
-    return min(likely or points, key=lambda point: (rank_of(point.scored.best), -point.scored.confidence))
+
+    def weight(point: _Point) -> tuple[int, Priority, float]:
+        best = point.scored.best
+        return rank_of(best), CATEGORIES[best].priority, -point.scored.confidence
+
+    return min(likely or points, key=weight)
 
 
 def rank_of(category: Category) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from services.classifier.domain.lexicon import Hit
 from services.classifier.domain.rulebook import NOTHING_SAID, ONLY_SMALL_TALK, Rulebook
 from services.classifier.domain.scoring import Passage, Weighed
-from services.classifier.domain.sentences import opens_another, sentences
+from services.classifier.domain.sentences import announces_several, opens_another, sentences
 from services.classifier.domain.text import Reading
 from shared.taxonomy import Category
 
@@ -44,11 +44,12 @@ def passages(text: ReadText, rulebook: Rulebook) -> list[Passage]:
     whole = (spans[0][0], spans[-1][1]) if spans else (0, len(text.reading.text))
     if len(spans) < 2:
         return [_passage(text, *whole, rulebook)]
+    several = announces_several(text.reading.folded)
     groups: list[list[_Sentence]] = []
     for start, end in spans:
         passage = _passage(text, start, end, rulebook)
         sentence = _Sentence(passage, rulebook.rules.weigh(passage.concepts))
-        if not groups or _is_another(sentence, groups[-1], text.reading, rulebook):
+        if not groups or _is_another(sentence, groups[-1], text.reading, rulebook, several=several):
             groups.append([sentence])
         else:
             groups[-1].append(sentence)
@@ -73,10 +74,12 @@ def joined(
     return points if len(spans) == len(points) else [_passage(text, start, end, rulebook) for start, end in spans]
 
 
-def _is_another(sentence: _Sentence, current: Sequence[_Sentence], reading: Reading, rulebook: Rulebook) -> bool:
+def _is_another(
+    sentence: _Sentence, current: Sequence[_Sentence], reading: Reading, rulebook: Rulebook, *, several: bool
+) -> bool:
     if not _is_matter(sentence, rulebook):
         return False
-    announced = opens_another(reading.folded, sentence.passage.start)
+    announced = several or opens_another(reading.folded, sentence.passage.start)
     # Where the customer says himself that another matter begins, what stands before it was one, asked or only told.
     is_one = _is_plain if announced else _is_matter
     matters = {one.weighed.best for one in current if is_one(one, rulebook)}

@@ -1,4 +1,6 @@
-"""Cutting a message into sentences: at sentence ends, list numbers, and the words that begin another matter."""
+"""Cutting a message into sentences: at sentence ends, list numbers, and the words that begin another matter; into
+clauses, where the customer announces that he has several.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,13 @@ _CUT: Final = re.compile(
     r"|(?=(?<![\d.])\d{1,2}[.、)](?!\d))|(?=[①-⑩])|(?=第[一二三四五]个?(?:[，,是：:]|问题))"  # before a list number
     rf"|(?=(?<=[，,、\s])(?:{_ZH_LINKS}))|(?=(?<=[\s,])(?:{_EN_LINKS})\b)"  # before a word that opens another matter
 )
+_SEVERAL: Final = re.compile(
+    r"(?:两|二|三|四|五|几|好几|多)(?:个|件|点)(?:不同的|)(?:问题|事|事情|疑问|要求|诉求)(?!了)"
+    r"|\b(?:two|three|four|five|[2-5]|a few|several|couple of|both) (?:different |separate |other |quick )?"
+    r"(?:things|questions|issues|problems|matters|points|requests)\b|\ball (?:three|four|five|[3-5])\b"
+)
+_NUMBERED: Final = re.compile(r"(?<![\d.])\d{1,2}[.、)](?!\d)|[①-⑩]|第[一二三四五]")
+_CLAUSE: Final = re.compile(rf"{_CUT.pattern}|[，,、：:]|(?=\s(?:and|but)\s(?!\d))|(?=以及|并且|而且)")
 _MOST_SENTENCES: Final = 100
 _BLANK: Final = re.compile(r"[\s\W_]*")
 _OPENS_ANOTHER: Final = re.compile(
@@ -24,12 +33,14 @@ _OPENS_ANOTHER: Final = re.compile(
 
 
 def sentences(folded: str, text: str) -> list[tuple[int, int]]:
-    """(start, end) of every sentence that holds a letter or a digit, in order, without surrounding blanks.
+    """(start, end) of every sentence that holds a letter or a digit, in order, without surrounding blanks; of every
+    clause where several matters are announced ("two things: ...").
 
     Beyond the first hundred, the rest is one sentence: nobody raises more matters, and a page of full stops must not
     cost a second.
     """
-    cuts = [match.end() for match in islice(_CUT.finditer(folded), _MOST_SENTENCES - 1)]
+    cut = _CLAUSE if announces_several(folded) else _CUT
+    cuts = [match.end() for match in islice(cut.finditer(folded), _MOST_SENTENCES - 1)]
     bounds = [0, *cuts, len(folded)]
     spans = []
     for start, end in pairwise(bounds):
@@ -42,3 +53,10 @@ def sentences(folded: str, text: str) -> list[tuple[int, int]]:
 def opens_another(folded: str, start: int) -> bool:
     """Whether the sentence at `start` says of itself that it is another matter ("also", "2.")."""
     return _OPENS_ANOTHER.match(folded, start) is not None
+
+
+def announces_several(folded: str) -> bool:
+    """Whether the customer says himself that he has more than one matter, and does not number them: then the numbers
+    tell where each begins.
+    """
+    return _SEVERAL.search(folded) is not None and _NUMBERED.search(folded) is None

@@ -230,6 +230,28 @@ def test_background_courtesy_and_anger_are_no_points_of_their_own(text: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ("有两件事：忘了支付密码，而且上周的退款还没收到", [Category.ACCOUNT_ACCESS, Category.MISSING_FUNDS]),
+        ("请教几个问题，境外刷卡手续费多少、怎么绑卡", [Category.FEES_LIMITS, CARDS]),
+        ("Two things: the app crashes and I was charged twice.", [Category.APP_TECHNICAL, Category.MISSING_FUNDS]),
+        # Nothing of the kind is announced: one sentence, one matter.
+        ("忘了支付密码，而且上周的退款还没收到", [Category.ACCOUNT_ACCESS]),
+        ("I have two cards and both were declined at the shop", [Category.PAYMENT_FAILED]),
+        ("三个问题都没解决，付款失败了三次", [Category.PAYMENT_FAILED]),
+    ],
+)
+def test_several_matters_that_are_announced_are_told_apart_within_a_sentence(text: str, points: list[Category]) -> None:
+    assert [point.category for point in decide(text).points] == points
+
+
+def test_of_several_matters_the_most_urgent_gives_the_category() -> None:
+    # Equals by the tie-break: P3 comes before P4, whichever is told first or surer.
+    assert decide("退款什么时候到？顺便问下你们手续费怎么收").category is Category.REFUND
+    assert decide("你们手续费怎么收？顺便问下退款什么时候到").category is Category.REFUND
+
+
+@pytest.mark.parametrize(
     ("text", "last"),
     [
         ("充值失败。另外，我要投诉你们客服", Category.COMPLAINT),
