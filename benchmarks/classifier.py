@@ -21,10 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from benchmarks.figures import Figure, report
-from services.classifier.commands.rebuild import read_corpus
 from services.classifier.domain.decide import Classifier, Message
 from services.classifier.domain.rulebook import load_rulebook
 from services.classifier.handlers import decide
+from services.classifier.learning.corpus import read_corpus
 from services.classifier.learning.model import load
 from services.classifier.learning.shipped import SHIPPED, ShippedModel, read_decision
 from services.classifier.learning.training import train

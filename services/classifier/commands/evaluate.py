@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from services.classifier.commands import finish
 from services.classifier.domain.decide import Classifier, Message
 from services.classifier.domain.rulebook import load_rulebook
 from services.classifier.learning.card import report
-from services.classifier.learning.examples import BadFile, Example, read_examples
+from services.classifier.learning.examples import Example, read_examples
 from services.classifier.learning.metrics import BINS, Figures, Judged, matrix, measure, risk_coverage
 from services.classifier.learning.model import load
 from services.classifier.learning.shipped import DECISION_FILE, SHIPPED, shipped_model
 from shared.taxonomy import Category
-from shared.yaml_files import ConfigError
 
-_USAGE_ERROR: Final = 2
 _DESCRIPTION: Final = """\
 Reads one example a line (UTF-8): text, tab, label, and if there a third column `alternatives` (other labels that are
 right too, separated by commas); a header is recognised. Without --model, labels are the categories of the taxonomy."""
@@ -39,15 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object, with the full confusion matrix")
     options = parser.parse_args(arguments)
-    try:
-        name, judged = _judged(options.data, options.model)
-    except (BadFile, ConfigError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return _USAGE_ERROR
-    except ImportError as error:
-        missing = "" if error.name is None else f"{error.name} is not installed: pip install 'switchyard[training]'"
-        print(f"evaluate: {missing or error}", file=sys.stderr)
-        return _USAGE_ERROR
+    return finish("evaluate", lambda: _evaluate(options))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """Raises BadFile, ConfigError, OSError and ImportError."""
+    name, judged = _judged(options.data, options.model)
     figures = measure(judged)
     with_alternatives = any(one.accepted - {one.truth} for one in judged)
     lenient = measure([one.lenient for one in judged]) if with_alternatives else None
@@ -56,7 +51,6 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print(f"{name} on {options.data.name}: {len(judged):,} examples\n")
         print("\n".join(report(figures, lenient)))
-    return 0
 
 
 def _judged(data: Path, model: Path | None) -> tuple[str, list[Judged]]:

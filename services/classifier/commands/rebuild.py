@@ -6,27 +6,24 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from services.classifier.commands import finish
 from services.classifier.domain.points import ReadText, whole
 from services.classifier.domain.rulebook import Rulebook, load_rulebook
 from services.classifier.domain.text import read
 from services.classifier.learning.card import CARD_FILE, PICTURE_FILE, risk_coverage_svg, shipped_card
+from services.classifier.learning.corpus import CORPUS, read_corpus, with_own
 from services.classifier.learning.examples import BadFile, Example, read_examples
 from services.classifier.learning.metrics import Judged, measure, threshold_for
 from services.classifier.learning.model import WEIGHTS_FILE, Settings, save
 from services.classifier.learning.shipped import SHIPPED, Decision, Mix, Numbers, by_category, save_decision
-from services.classifier.learning.training import CannotTrain, Trained, train
 from shared.taxonomy import Category
-from shared.yaml_files import ConfigError
 
-CORPUS: Final = Path(__file__).resolve().parents[1] / "corpus"
 _PRECISION: Final = 0.85
-_USAGE_ERROR: Final = 2
 _DESCRIPTION: Final = """\
 Trains on corpus/LANGUAGE/CATEGORY.tsv, judges by cross-validation, chooses a threshold for each category, and writes
 the model and its card. The same corpus, rules and libraries give the same model."""
@@ -51,42 +48,14 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.data and options.out is None:
         parser.error("--data needs --out: the shipped model is made of the corpus alone")
-    try:
-        _rebuild(options.data, options.out or SHIPPED)
-    except (BadFile, ConfigError, OSError) as error:
-        print(f"rebuild: {error}", file=sys.stderr)
-        return _USAGE_ERROR
-    except ImportError as error:
-        missing = "" if error.name is None else f"{error.name} is not installed: pip install 'switchyard[training]'"
-        print(f"rebuild: {missing or error}", file=sys.stderr)
-        return _USAGE_ERROR
-    return 0
-
-
-def read_corpus(directory: Path = CORPUS) -> list[Example]:
-    """Every message of the corpus, in the order of the files' names. Raises BadFile, also for a message that comes
-    twice: it would be learnt from and judged by.
-    """
-    found: dict[str, Path] = {}
-    examples: list[Example] = []
-    for path in sorted(directory.glob("*/*.tsv")):
-        for example in read_examples(path, list(Category)):
-            if example.text in found:
-                raise BadFile(f"{path}:{example.line}: stands in {found[example.text]} too; take one of them out")
-            found[example.text] = path
-            examples.append(replace(example, language=path.parent.name))
-    if not examples:
-        raise BadFile(f"{directory}: holds no LANGUAGE/CATEGORY.tsv")
-    return examples
-
-
-def with_own(corpus: Sequence[Example], own: Sequence[Example]) -> list[Example]:
-    """Both, each text once: where a company's own file says otherwise of a text than the corpus, it is right."""
-    return list({example.text: example for example in (*corpus, *own)}.values())
+    return finish("rebuild", lambda: _rebuild(options.data, options.out or SHIPPED))
 
 
 def _rebuild(own: Sequence[Path], directory: Path) -> None:
     """Raises BadFile, ConfigError, OSError and ImportError."""
+    # Imported here: a server that only decides has not what it takes to train, and is told so.
+    from services.classifier.learning.training import CannotTrain, train
+
     examples = with_own(read_corpus(), [one for path in own for one in read_examples(path, list(Category))])
     rulebook = load_rulebook()
     begun = time.monotonic()
@@ -95,7 +64,7 @@ def _rebuild(own: Sequence[Path], directory: Path) -> None:
     except CannotTrain as error:
         raise BadFile(f"{CORPUS}: {error}") from None
     mix = Mix()
-    judged = _judged(examples, _rule_sums(examples, rulebook), words, mix)
+    judged = _judged(examples, _rule_sums(examples, rulebook), words.scores[:, by_category(words.model)], mix)
     thresholds = {
         category: threshold_for([one for one in judged if one.predicted == category], _PRECISION)
         for category in Category
@@ -131,9 +100,9 @@ def _rule_sums(examples: Sequence[Example], rulebook: Rulebook) -> Numbers:
     return np.array(sums)
 
 
-def _judged(examples: Sequence[Example], rules: Numbers, words: Trained, mix: Mix) -> list[Judged]:
+def _judged(examples: Sequence[Example], rules: Numbers, words: Numbers, mix: Mix) -> list[Judged]:
     """Every message as it would have been decided, had the words not been trained on it."""
-    chances = mix.probabilities(rules, words.scores[:, by_category(words.model)])
+    chances = mix.probabilities(rules, words)
     categories = list(Category)
     return [
         Judged(example.label, category.value, float(row[categories.index(category)]), example.accepted)

