@@ -40,8 +40,8 @@ class Mix(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rules_weight: float = Field(default=0.15, ge=0)
-    temperature: float = Field(default=0.32, gt=0, description="of the softmax over the sums")
+    rules_weight: float = Field(default=0.2, ge=0)
+    temperature: float = Field(default=0.4, gt=0, description="of the softmax over the sums")
     doubt: float = Field(
         default=0.03,
         ge=0,

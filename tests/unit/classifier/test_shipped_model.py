@@ -134,7 +134,7 @@ def test_own_messages_are_learnt_from_beside_the_corpus_and_are_right(tmp_path: 
 
 
 def test_a_model_of_ones_own_takes_the_place_of_the_shipped_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, corpus: list[Example], capsys: pytest.CaptureFixture[str]
 ) -> None:
     own, out = tmp_path / "own.tsv", tmp_path / "model"
     own.write_text("".join(f"芝麻开门{word}\tfeedback\n" for word in "一二三四五六七八九十"), encoding="utf-8")
@@ -142,7 +142,7 @@ def test_a_model_of_ones_own_takes_the_place_of_the_shipped_one(
         rebuild.main(["--data", str(own)])
     assert "--data needs --out" in capsys.readouterr().err
     assert rebuild.main(["--data", str(own), "--out", str(out)]) == 0
-    assert "19," in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith(f"{len(corpus) + 10:,} examples")
     model = shipped_model(load_rulebook(), out)
     assert Classifier(model=model).classify(Message("芝麻开门")).category is Category.FEEDBACK
     assert CLASSIFIER.classify(Message("芝麻开门")).category is not Category.FEEDBACK
