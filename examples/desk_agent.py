@@ -1,4 +1,5 @@
-"""An agent's tool on the desk's API: claims the next ticket, answers it, resolves it. See docs/agents.md.
+"""An agent's tool on the desk's API: claims the next ticket, answers it, ticks off its points, resolves it. See
+docs/agents.md.
 
 Needs `pip install httpx`, nothing else. The token comes from the environment: nobody reads it in the list of processes.
 
@@ -27,12 +28,12 @@ class Desk:
     def __init__(self, url: str, token: str) -> None:
         self._client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=10)
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         """Tried again, with the same Idempotency-Key, when the desk is away or asks to slow down: done once."""
         key = str(uuid.uuid4())
         for attempt in range(TRIES):
             try:
-                response = self._client.post(path, json=body, headers={"Idempotency-Key": key})
+                response = self._client.request(method, path, json=body, headers={"Idempotency-Key": key})
             except httpx.TransportError:
                 if attempt == TRIES - 1:
                     raise
@@ -44,19 +45,26 @@ class Desk:
         raise AssertionError("the last try returns or raises")
 
     def work_on_next(self, queue: str) -> str | None:
-        """Claim, answer and resolve the next ticket of `queue`. Returns what was done; None when nothing waits."""
-        claimed = self.post(f"/v1/queues/{queue}/claim")
+        """Claim, answer and resolve the next ticket of `queue`, its points ticked off. Returns what was done, or None."""
+        claimed = self.send("POST", f"/v1/queues/{queue}/claim")
         if claimed.status_code == 204:
             return None
         ticket = claimed.raise_for_status().json()
         path = f"/v1/tickets/{ticket['ticket_id']}"
         answer = ANSWERS.get(ticket["language"], ANSWERS["en"])
-        for step, body in (("reply", {"text": answer}), ("wait" if missing_of(ticket) else "resolve", {})):
-            response = self.post(f"{path}/{step}", body)
+        answered = [point["point_id"] for point in ticket["points"] if point["done_at"] is None]
+        steps: list[tuple[str, str, dict[str, Any]]] = [
+            ("POST", f"{path}/reply", {"text": answer}),
+            *(("PUT", f"{path}/points/{point}", {"done": True}) for point in answered),
+            ("POST", f"{path}/{'wait' if missing_of(ticket) else 'resolve'}", {}),
+        ]
+        for method, where, body in steps:
+            response = self.send(method, where, body)
             if response.status_code == 409:  # taken back, or a lead was faster: not ours any more
                 return f"{ticket['ticket_id']}: {response.json()['detail']}"
             response.raise_for_status()
-        return f"{ticket['priority']} {ticket['category']:<22} {ticket['ticket_id']}"
+        points = f"{len(answered)} point{'' if len(answered) == 1 else 's'}"
+        return f"{ticket['priority']} {ticket['category']:<22} {points:<9} {ticket['ticket_id']}"
 
 
 def missing_of(ticket: dict[str, Any]) -> list[str]:

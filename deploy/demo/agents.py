@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx
@@ -65,6 +66,9 @@ class Agents:
             return True
         await self._post(f"{place}/reply", {"text": text})
         self.done["replied"] += 1
+        for point in ticket["points"]:
+            await self._send("PUT", f"{place}/points/{point['point_id']}", {"done": True})
+            self.done["points ticked off"] += 1
         if self._number % _WAITS_ON_CUSTOMER_EVERY == 0:
             await self._post(f"{place}/wait")
             self.done["waiting on customer"] += 1
@@ -74,11 +78,14 @@ class Agents:
         return True
 
     async def _post(self, path: str, body: dict[str, str] | None = None) -> httpx.Response:
+        return await self._send("POST", path, body)
+
+    async def _send(self, method: str, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
         # The same key when the answer was lost on the way: the act is done once.
         headers = {"Idempotency-Key": str(uuid.uuid4())}
         for attempt in range(5):
             try:
-                answer = await self._client.post(path, json=body or {}, headers=headers)
+                answer = await self._client.request(method, path, json=body or {}, headers=headers)
             except httpx.TransportError:
                 await asyncio.sleep(0.2 * 2**attempt)
                 continue

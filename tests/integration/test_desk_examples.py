@@ -16,7 +16,7 @@ from shared.events import ActivityKind
 from shared.taxonomy import Fact, Queue
 from tests.support.desk import MEI, Site, running_desk
 from tests.support.surroundings import Kafka
-from tests.unit.desk.samples import at
+from tests.unit.desk.samples import at, points_in
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -43,13 +43,16 @@ async def started(script: str, *arguments: str, **environment: str) -> asyncio.s
 
 async def test_the_desk_agent_answers_and_resolves_in_order(site: Site) -> None:
     world = site.world
-    first, second = world.ticket(decided_at=at(1)), world.ticket(decided_at=at(2), missing=(Fact.AMOUNT,))
+    two = points_in("充值没到账，怎么改手机号", top_up="充值没到账", registration_identity="怎么改手机号")
+    first, second = world.ticket(decided_at=at(1), **two), world.ticket(decided_at=at(2), missing=(Fact.AMOUNT,))
     await world.waiting(first, second)
     agent = await started("desk_agent.py", "--url", site.url, "--queue", "payments", "--once", DESK_TOKEN=MEI)
     out, error = await agent.communicate()
     assert (agent.returncode, error) == (0, b"")
     assert [line.split()[-1] for line in out.decode().splitlines()] == [str(first.ticket_id), str(second.ticket_id)]
-    assert (await world.ticket_now(first.ticket_id))["state"] == "resolved"
+    done = await world.ticket_now(first.ticket_id)
+    assert (done["state"], len(done["points"]), done["open_points"]) == ("resolved", 2, 0)
+    assert " 2 points " in out.decode().splitlines()[0]
     assert (await world.ticket_now(second.ticket_id))["state"] == "waiting_on_customer"
     told = await world.activities(first.ticket_id, [ActivityKind.CLAIMED, ActivityKind.REPLIED, ActivityKind.RESOLVED])
     assert told[1].text is not None
