@@ -45,7 +45,7 @@ class Desk:
         raise AssertionError("the last try returns or raises")
 
     def work_on_next(self, queue: str) -> str | None:
-        """Claim, answer and resolve the next ticket of `queue`, its points ticked off. Returns what was done, or None."""
+        """Claim, answer and resolve the next ticket, its points ticked off. None when nothing waits."""
         claimed = self.send("POST", f"/v1/queues/{queue}/claim")
         if claimed.status_code == 204:
             return None
