@@ -20,6 +20,7 @@ middlewares cannot split a batch, so this wraps the handler instead of being one
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -283,7 +284,8 @@ class Subscription:
             partition=record.partition,
             offset=record.offset,
             record_key=redact((record.key or b"").decode("utf-8", "backslashreplace")).text or None,
-            headers={name: redact(value).text for name, value in header_map(record).items()},
+            # As one document: a header's name may be a secret, or say that its value is one.
+            headers=json.loads(redact_json_text(json.dumps(header_map(record)))),
             value=redact_json_text(value)[:_VALUE_MOST_CHARACTERS],
             recorded_at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
             failed_at=datetime.now(UTC),

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, secrets cut from every message, whoever wrote it."""
+"""Structured logs: one JSON object a line, secrets cut from all of it, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from shared.redaction import redact
+from shared.redaction import redact, redact_json_text
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {
     "message",
@@ -31,12 +31,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "service": self._service,
             "logger": record.name,
-            "message": redact(record.getMessage()).text,
+            "message": record.getMessage(),
         }
         entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
-            entry["exception"] = redact(self.formatException(record.exc_info)).text
-        return json.dumps(entry, ensure_ascii=False, default=str)
+            entry["exception"] = self.formatException(record.exc_info)
+        return redact_json_text(json.dumps(entry, ensure_ascii=False, default=str))
 
 
 class TextFormatter(logging.Formatter):

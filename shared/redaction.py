@@ -51,10 +51,23 @@ def redact(text: str) -> Redacted:
     """`text` with every secret replaced by `[kind]`, e.g. `[card]`.
 
     Pure, and idempotent: redacting what was redacted changes nothing. No replacement holds or takes a
-    quotation mark or a backslash of JSON, so that redacting a string as it is written in JSON leaves it one.
+    quotation mark or a backslash of JSON, so that redacting a string as it is written in JSON leaves it one. Where a
+    secret is cut, `\\u5bc6` and the like come out as the characters that they stand for.
     """
-    if not _may_hold_a_secret(text):
+    readable = _WIDE_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text) if "\\u" in text else text
+    if not _may_hold_a_secret(readable):
         return Redacted(text)
+    redacted = _redact(readable)
+    return redacted if redacted.counts else Redacted(text)
+
+
+# Any but ASCII, which could make another escape, and surrogates, which cannot stand alone.
+_WIDE_ESCAPE: Final = re.compile(
+    r"\\u((?:00[89a-f]|0[1-9a-f][0-9a-f]|[1-9abcef][0-9a-f]{2}|d[0-7][0-9a-f])[0-9a-f])", re.IGNORECASE
+)
+
+
+def _redact(text: str) -> Redacted:
     counts: Counter[str] = Counter()
     # Again until nothing is found: a cut can lay bare what stood in its way (a second value of a list, say).
     while spans := _secrets(text):
@@ -160,12 +173,12 @@ _SHADOW_OF_ESCAPE: Final = {r"\"": '""', r"\\": "^^", r"\/": "//"}
 # In the shadow, tokens of an earlier cut are characters that no value can hold: so each round of cutting leaves fewer
 # characters to cut, and ends.
 _CUT: Final = "\ue000"
-_CUT_PASSWORD: Final = "\ue001"  # noqa: S105
+_CUT_OF: Final = {PASSWORD: "\ue001", PIN: "\ue002", CODE: "\ue003"}  # kinds of which customers try several
 
 
 def _shadow(text: str, forms: dict[int, str]) -> str:
     if "[" in text:
-        text = _TOKEN.sub(lambda token: (_CUT_PASSWORD if token[1] == PASSWORD else _CUT) * len(token[0]), text)
+        text = _TOKEN.sub(lambda token: _CUT_OF.get(token[1], _CUT) * len(token[0]), text)
     if "\\" in text:
         text = _JSON_ESCAPE.sub(lambda escape: _SHADOW_OF_ESCAPE.get(escape[0], "\n" * len(escape[0])), text)
     return text.translate(forms)
@@ -211,6 +224,7 @@ _PRINTED_GROUPS: Final = frozenset(
 )
 _DATE_FIRST: Final = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
 _DATE_BEFORE: Final = re.compile(r"(?:19|20)[0-9]{2}([-/.])[0-9]{1,2}\1[0-9]{1,2}[ \n]+")
+_MILLISECONDS: Final = re.compile(r"1[4-9][0-9]{11}")  # since 1970: a time between 2014 and 2033
 _PHONE: Final = re.compile(r"(?:(?:00)?86)?1[3-9][0-9]{9}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _AFTER_CARD: Final = re.compile(
@@ -222,7 +236,8 @@ _IDENTITY: Final = re.compile(
 )
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])")
 _ORDER_BEFORE: Final = re.compile(
-    r"(?:订单|訂單|单号|單號|流水|运单|(?:交易|商户|凭证|工单|快递)(?:[单單]|编?[号號])|(?<![a-z])order(?![a-z])"
+    r"(?:订单|訂單|单号|單號|流水|运单|条形?[码碼]|條形?碼|[设設][备備]|序列|(?:交易|商户|凭证|工单|快递)(?:[单單]|编?[号號])"
+    r"|(?<![a-z])(?:order|bar ?code|ean|isbn|imei|iccid|serial)(?![a-z])"
     r"|(?<![a-z])(?:transaction|txn|trx|reference|ref|tracking|invoice|trade|ticket|case)"
     r"(?= ?(?:num|no\b|no\.|id|code|#|:)))"
     r"(?:[ ]*(?:编?[号號][码碼]?|單|单|numbers?|num|no\.?|id|code|#|is|was|[:=\"'(]|是|为|為))*+[ ]*\Z",
@@ -297,6 +312,7 @@ def _is_something_else(shadow: str, left: int, right: int, digits: str, *, inter
     return (
         (international and len(digits) <= 15)
         or _DATE_FIRST.match(digits) is not None
+        or _MILLISECONDS.fullmatch(digits) is not None
         or _PHONE.fullmatch(digits) is not None
         or _ORDER_BEFORE.search(shadow, max(0, left - _LONGEST_ORDER_NAME), left) is not None
         or any(
@@ -321,15 +337,25 @@ def _compact(written: str) -> str:
 _FILLERS: Final = (
     "(?:(?:number|num|no\\.?|code|value|for|to|the|my|your|our|his|her|this|that|account|wallet|app|login|log ?in|card"
     "|bank|i|we|use[ds]?|set|typed|entered|have|now|currently|just|still|also|as|of|online|payment|on|at|it|from|which|here|sent"
-    "|received|got|by|sms|text|in)(?![!#-'*-9;-~])"
+    "|received|got|by|sms|text|message|in|you|they|he|she|told|gave|him|me|us|them"
+    "|came|arrived|e?mailed|texted|and (?:i|we) (?:told|gave|read|sent))(?![!#-'*-9;-~])"
     "|就|应该|應該|现在|現在|好像|一直|1直|都|我|你|您|设置|設置|设|設|改|的|了|[号號]|[码碼]|刚才?|收到|发来|发|分别|明明"
-    "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|从|由|这个|這個|这|如下|尾|[\"')#~]|-(?= ))"
+    "|确实|还|也|目前|原来|原本|以前|之前|记得|填|输入|输|用|写|从|由|这个|這個|这|如下|尾"
+    "|告诉|告訴|给|給|他|她|对方|對方|[\"')#~]|-(?= ))"
 )
 _LINKS: Final = (
     "(?:(?<![A-Za-z])(?:is|was|are|were|be|equals)(?![!#-'*-9;-~])|'s(?![!#-'*-9;-~])|[:=]|[\\-=]?>|是|为|為|成|叫|即)"
 )
 # No group may capture within a possessive repetition: Python 3.11 then loses its spans ("please report a bug").
-_BETWEEN: Final = rf"(?P<between>(?:[ ]{{0,3}}(?:{_LINKS}|{_FILLERS}))*+[\s,]{{0,4}})[\"'(<]{{0,2}}+\s?"
+# "I forgot my PIN, it was 1234", "对方要验证码，我告诉他了123456": the value is told in the clause after the name's.
+_NEXT_CLAUSE: Final = (
+    r"[^0-9\n,.;!?。]{0,30},[ ]?(?:(?:it|which) (?:is|was) |(?:so |and )?i (?:told|gave|sent|read)(?: him| her)? "
+    "|(?:以前|之前|原本|原来|原來|本来|本來|应该|應該|现在|現在|好像|一直)是"
+    "|我(?:就|已经|已經|也|都|还|還)?(?:发|發|告诉|告訴|给|給|说|說|报|報)(?:他|她|对方|對方|客服|了|给|給){0,3})[ ]?"
+)
+_BETWEEN: Final = (
+    rf"(?:(?P<between>(?:[ ]{{0,3}}(?:{_LINKS}|{_FILLERS}))*+[\s,]{{0,4}})[\"'(<]{{0,2}}+\s?|{_NEXT_CLAUSE})"
+)
 _LINK: Final = re.compile(_LINKS, re.IGNORECASE)
 _OWNER: Final = (
     "(?:(?:my|your|the|our|his|her|their|new|old|current|login|log-?in|payment|card|bank|account|wallet|app|a|an|for|this"
@@ -337,15 +363,15 @@ _OWNER: Final = (
     "|我们?|你|您|他|她|的|本次|这次|新|旧|原|登[录陆]|支付宝|支付|交易|银行卡?|取款|短信|手机|动态|微信|钱包|账[号户]|帐[号户]|卡)"
 )
 _BACK_LINK: Final = (
-    r"[\"')]{0,2}[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as)(?![!#-'*-9;-~])|是|为|為|当作?|當作?|作为|做|=)"
+    r"[\"')]{0,2}[ ]{0,3}(?:就|才|这)?(?:(?:is|was|are|as|for(?= my ))(?![!#-'*-9;-~])|是|为|為|当作?|當作?|作为|做|=)"
     rf"(?:[ ]{{0,3}}{_OWNER}){{0,6}}[ ]{{0,3}}"
 )
 _DIRECT_LINK: Final = rf"(?:[ ]{{0,3}}\((?:{_OWNER}){{0,6}}|这个?)"
 # "6位", "3 times", "500元": a number with a unit is no secret.
 _NO_UNIT: Final = (
     r"(?![ ]{0,2}(?:[位次天秒年月元块塊条條张岁%]|分钟|小时|多[位次]|人民币|美元"
-    r"|(?:times?|digits?|char(?:acter)?s?|minutes?|mins?|seconds?|secs?|hours?|days?|weeks?|months?|years?|yuan|rmb|cny|usd|dollars?"
-    r"|euros?|letters?|attempts?)(?![A-Za-z])))"
+    r"|[港欧歐]元|港[币幣]|(?:times?|digits?|char(?:acter)?s?|minutes?|mins?|seconds?|secs?|hours?|days?|weeks?|months?|years?|yuan|rmb|cny|usd|dollars?"
+    r"|euros?|eur|gbp|hkd|letters?|attempts?|messages?|chats?|posts?|items?|points?|people)(?![A-Za-z])))"
 )
 
 
@@ -366,6 +392,9 @@ def _long_digits(fewest: int, most: int) -> str:
 
 def _any_value(_value: str, _strong: bool) -> bool:
     return True
+
+
+_APPOSITION: Final = re.compile(r", [^\s,]+(?:, |\Z)")  # "my PIN, 1234, is refused"
 
 
 class _NamedSecret:
@@ -389,8 +418,13 @@ class _NamedSecret:
         if not self.name.search(shadow):
             return
         for match in self._after.finditer(shadow):
-            strong = _LINK.search(match["between"]) is not None
-            if strong or not {"\n", ","}.intersection(match["between"]):
+            between = match["between"]
+            if between is None:
+                yield from self._span(match, strong=False)
+                continue
+            strong = _LINK.search(between) is not None
+            in_clause = not {"\n", ","}.intersection(between)
+            if strong or in_clause or _APPOSITION.match(shadow, match.end("between") - 2):
                 yield from self._span(match, strong=strong)
         for match in self._before.finditer(shadow):
             yield from self._span(match, strong=False)
@@ -463,6 +497,10 @@ def _is_account_number(value: str, _strong: bool) -> bool:
 _NOT_IN_WORD: Final = "(?<![A-Za-z])"
 _ENDS: Final = "(?![A-Za-z])"
 _NUMBER_WORD: Final = r"(?:[ ]{0,2}(?:numbers?|num|no\.?|#|[号號][码碼]?))?"
+# "It is abc123 or abc456", "I tried 1234 and 4321", "from 1234 to 4321": the second one is named by the first.
+_NEXT: Final = (
+    rf"[ ]{{0,2}}(?:或者?|还是|還是|改[为為成]|[换換]成|[变變]成|和|跟|{_NOT_IN_WORD}(?:or|to|and(?: also)?){_ENDS})"
+)
 
 _NAMED: Final = (
     _NamedSecret(
@@ -482,7 +520,8 @@ _NAMED: Final = (
     _NamedSecret(
         CVV,
         rf"{_NOT_IN_WORD}(?:cvv2?|cvc2?|cvn2?|cv2|csc){_ENDS}(?:[ ]?(?:code|number|no\.?|[码碼]))?"
-        rf"|{_NOT_IN_WORD}(?:security code|card verification (?:code|value|number)){_ENDS}"
+        rf"|{_NOT_IN_WORD}(?:security code|card verification (?:code|value|number)"
+        rf"|(?:3|4|three|four)[ \-]?digits?(?: code| number)? (?:on|at) the back(?: of (?:the|my) card)?){_ENDS}"
         r"|安全[码碼]|(?:背[面后後]|(?<=卡)的?[后後]面)的?最?[后後末]?[三3四4][位个個](?:数字?|數字?|[号號]?[码碼])?",
         _digits(3, 4),
     ),
@@ -505,7 +544,8 @@ _NAMED: Final = (
     _NamedSecret(
         CODE,
         # A bare "the code" may be an error's: it takes the six digits that codes are sent with.
-        rf"{_NOT_IN_WORD}(?:the|that|this) code(?: (?:you|they|he|she))?{_ENDS}",
+        rf"(?:{_NOT_IN_WORD}(?:the|that|this|a|me|us|sent|enter|entered|got|received|typed|with) |(?<=[的里裡中]))"
+        rf"code{_ENDS}",
         _digits(6, 6),
     ),
     _NamedSecret(
@@ -517,8 +557,8 @@ _NAMED: Final = (
     _NamedSecret(
         ACCOUNT,
         r"(?:银行|銀行|[工农中建交招浦兴]行|储蓄|对公|對公|收款|开户|開戶|汇款)卡?的?(?:[账帐賬帳][号號户戶])[号號]?[码碼]?"
-        rf"|{_NOT_IN_WORD}(?:bank )?(?:account|acct\.?|a/c)(?: ?numbers?| ?num| ?no\.?| ?#){_ENDS}"
-        rf"|{_NOT_IN_WORD}(?:bank (?:account|acct|a/c)|iban){_ENDS}",
+        rf"|{_NOT_IN_WORD}(?:bank )?(?:account|acct?\.?|a/c)(?: ?numbers?| ?num| ?no\.?| ?#){_ENDS}"
+        rf"|{_NOT_IN_WORD}(?:(?:bank|checking|savings?|current|deposit) (?:account|acct?|a/c)|iban){_ENDS}",
         rf"(?:[A-Z]{{2}}[0-9]{{2}}[ ]?(?:[A-Z]{{4}}[ ]?)?)?{_long_digits(6, 30)}",
         _is_account_number,
     ),
@@ -534,17 +574,18 @@ _NAMED: Final = (
         rf"密 ?[码碼]|口令|{_NOT_IN_WORD}(?:passwords?|pass word|passwd|pswd|pwd|pass ?codes?|pass ?phrases?"
         rf"|pw|pass(?=\s*[:=])){_ENDS}",
         # Without quotation marks round it, it may hold one within; at its end one closes the JSON string.
-        r"(?<=\")[^\"\n\ue000\ue001]{3,64}(?=\")|(?<=')[^'\"\n\ue000\ue001]{3,64}(?=')"
+        r"(?<=\")[^\"\n\ue000-\ue003]{3,64}(?=\")|(?<=')[^'\"\n\ue000-\ue003]{3,64}(?=')"
         r"|(?>(?![,.;:?)\"'])(?:[!#-&(-~¡-ɏ]|[\"'](?=[A-Za-z0-9!@#$%^&*])){3,200})",
         _is_password,
     ),
     _NamedSecret(
-        # "It is abc123 or abc456", "from abc123 to abc456": the second one is named by the first.
         PASSWORD,
-        rf"{_CUT_PASSWORD}[ ]{{0,2}}(?:或者?|改[为成]|换成|变成|{_NOT_IN_WORD}(?:or|to){_ENDS})",
+        rf"{_CUT_OF[PASSWORD]}{_NEXT}",
         r"(?>[!#-&(-~]{4,200})",
         _is_password,
     ),
+    _NamedSecret(PIN, rf"{_CUT_OF[PIN]}{_NEXT}", _digits(4, 12)),
+    _NamedSecret(CODE, rf"{_CUT_OF[CODE]}{_NEXT}", _digits(4, 8)),
 )
 _NAMES: Final = re.compile("|".join(rule.name.pattern for rule in _NAMED), re.IGNORECASE)
 

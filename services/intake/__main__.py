@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,31 +26,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "identity, passport and bank account numbers. Needs no broker and no database.",
     )
     redacting.add_argument("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; standard input without it")
+    redacting.add_argument("--counts", action="store_true", help="say on standard error how many of each kind were cut")
     chosen = parser.parse_args(arguments)
     if chosen.command == "redact":
-        return _redact(chosen.file)
+        return _redact(chosen.file, say_counts=chosen.counts)
     return _run()
 
 
-def _redact(file: Path | None) -> int:
+def _redact(file: Path | None, *, say_counts: bool) -> int:
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    if file is None:
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-        _print_redacted(sys.stdin)
-        return 0
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            _print_redacted(lines)
+        if file is None:
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+            counts = _print_redacted(sys.stdin)
+        else:
+            with file.open(encoding="utf-8", errors="replace") as lines:
+                counts = _print_redacted(lines)
+    except BrokenPipeError:
+        # Whoever reads has enough (`| head`). Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        print(f"cannot read {file}: {error.strerror}", file=sys.stderr)
+        print(f"cannot read {file or 'standard input'}: {error.strerror}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
+    if say_counts:
+        for kind, count in sorted(counts.items()):
+            print(f"{kind} {count}", file=sys.stderr)
     return 0
 
 
-def _print_redacted(lines: Iterable[str]) -> None:
+def _print_redacted(lines: Iterable[str]) -> Counter[str]:
+    counts: Counter[str] = Counter()
     for line in lines:
+        redacted = redact(line.rstrip("\n"))
+        counts.update(dict(redacted.counts))
         # Line by line, so that it can stand in a pipe behind `tail -f`.
-        print(redact(line.rstrip("\n")).text, flush=True)
+        print(redacted.text, flush=True)
+    return counts
 
 
 def _run() -> int:

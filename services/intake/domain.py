@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote, unquote
 
 from shared.courtesy import needs_no_answer
 from shared.events import (
@@ -43,6 +44,7 @@ from shared.events.tickets import ticket_id_of
 from shared.redaction import redact
 
 _SHORT_TEXT_CHARACTERS = 500
+_ADDRESS_CHARACTERS = ":/?#[]@!$&'()*+,;=%"  # what an address may hold, unquoted
 _ENDINGS = frozenset({ActivityKind.RESOLVED, ActivityKind.MERGED})
 # A time at the end of the calendar cannot be reckoned with: a window after it is none, for every later message too.
 _EARLIEST_SENT_AT = datetime(1980, 1, 1, tzinfo=UTC)
@@ -238,7 +240,8 @@ def wrong_sent_at(sent_at: datetime, now: datetime, oldest: timedelta | None) ->
 def accepted(placement: Placement, accepted_at: datetime) -> TicketMessage:
     """The message as it may be stored and published: secrets cut out of everything that the customer wrote.
 
-    `reply_to`, phone number and mail address stay as they are: they are where the answer goes.
+    `reply_to`, phone number and mail address stay as they are, they are where the answer goes; and so do the ids, by
+    which a message is known. A file's address that holds a secret leads nowhere afterwards: better than to tell it.
     """
     message = placement.message
     counts: Counter[str] = Counter()
@@ -250,13 +253,26 @@ def accepted(placement: Placement, accepted_at: datetime) -> TicketMessage:
         counts.update(dict(redacted.counts))
         return redacted.text[:most_characters]  # a token may be longer than the secret
 
+    def cut_address(url: str) -> str:
+        readable = unquote(url)
+        # Part by part first: "https://..." is no password, and what follows it would pass as part of it.
+        without = cut("/".join(cut(part) for part in readable.split("/")))
+        return url if without == readable else quote(without, safe=_ADDRESS_CHARACTERS)[:_SHORT_TEXT_CHARACTERS]
+
     customer = message.customer
     if customer.name:
         customer = customer.model_copy(update={"name": cut(customer.name)})
     text = cut(message.text, MAX_TEXT_CHARACTERS)
     subject = cut(message.subject) if message.subject else message.subject
     attachments = tuple(
-        attachment.model_copy(update={"name": cut(attachment.name)}) for attachment in message.attachments
+        attachment.model_copy(
+            update={
+                "name": cut(attachment.name),
+                "media_type": cut(attachment.media_type),
+                "url": cut_address(attachment.url) if attachment.url else attachment.url,
+            }
+        )
+        for attachment in message.attachments
     )
     ticket = placement.ticket
     return TicketMessage(

@@ -36,6 +36,7 @@ from shared.cloudevents import Origin
 from shared.database import service_metadata
 from shared.events import ChannelMessage, TicketMessage
 from shared.outbox import outbox_table
+from shared.redaction import redact
 
 METADATA: Final = service_metadata("intake")
 OUTBOX: Final = outbox_table(METADATA)
@@ -273,7 +274,11 @@ async def lock_conversations(
             "brands": [message.brand for message in messages],
             "channels": [message.channel for message in messages],
             "customer_ids": [message.customer.id for message in messages],
-            "channel_conversation_ids": [message.conversation_id for message in messages],
+            # Only to read: `conversation_id` is made of what the channel sent. A mail's thread may be its subject.
+            "channel_conversation_ids": [
+                None if message.conversation_id is None else redact(message.conversation_id).text
+                for message in messages
+            ],
             "now": now,
         },
     )

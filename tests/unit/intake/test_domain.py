@@ -335,6 +335,23 @@ def test_secrets_are_cut_from_all_that_the_customer_wrote_and_counted() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://files.example/1?t=1732500000002&s=a%2Fb+c", "https://files.example/1?t=1732500000002&s=a%2Fb+c"),
+        ("https://files.example/%E5%9B%BE.png", "https://files.example/%E5%9B%BE.png"),
+        ("https://files.example/cvv%20123.png", "https://files.example/cvv%20[cvv].png"),
+        (
+            "https://files.example/abc123是我的密码.png",
+            "https://files.example/[password]%E6%98%AF%E6%88%91%E7%9A%84%E5%AF%86%E7%A0%81.png",
+        ),
+        ("https://files.example/4111111111111111/1.png", "https://files.example/[card]/1.png"),
+    ],
+)
+def test_a_file_s_address_stays_unless_it_tells_a_secret(url: str, expected: str) -> None:
+    assert accept(message(attachments=(Attachment(name="1.png", url=url),))).attachments[0].url == expected
+
+
 def test_a_text_that_grows_by_its_tokens_still_fits() -> None:
     event = accept(message(text=("验证码1234，" * 3000)[:MAX_TEXT_CHARACTERS], subject=("pin 1234 " * 60)[:500]))
     assert len(event.text) == MAX_TEXT_CHARACTERS
