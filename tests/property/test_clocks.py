@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from copy import copy
 from datetime import datetime, timedelta
 
 from hypothesis import example, given, settings
@@ -165,8 +166,10 @@ def test_an_edit_undoes_no_history(history: list[Happening], edited: float, seed
 
 
 def at_hand(policies: Policies, since: datetime) -> Policies:
-    policies.since = since
-    return policies
+    """A copy: those at hand belong to every test."""
+    edited = copy(policies)
+    edited.since = since
+    return edited
 
 
 def _identity(event: SlaEvent) -> tuple[str, int]:
