@@ -1,6 +1,6 @@
 """Training: one linear support vector machine against all others for each label, judged by cross-validation.
 
-What each example is judged by was never trained on it: not the weights, not the n-grams that are known, not the
+What each example is judged by was never trained on it: not the weights, not the terms that are known, not the
 calibration. scikit-learn and scipy come with the extra `training` and are needed here only, not to decide.
 """
 
