@@ -26,7 +26,7 @@ async def send(bootstrap_servers: str, brand: str, channel: str, customer: str, 
         "ce_specversion": "1.0",
         "ce_id": message_id,
         "ce_source": f"{brand}/{channel}",
-        "ce_type": "switchyard.channel.message.v1",
+        "ce_type": "switchyard.channel.message.v2",
         "content-type": "application/json",
     }
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True)

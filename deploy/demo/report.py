@@ -164,6 +164,6 @@ def _rejected(audit: Audit) -> Table:
     for letter in audit.dead:
         place = f"{letter.topic}[{letter.partition}]@{letter.offset}"
         # Not markup: a pattern in square brackets is to be read as it is.
-        detail = Text(letter.detail.removeprefix("switchyard.channel.message.v1: ")[:_DETAIL_SHOWN])
+        detail = Text(letter.detail.removeprefix("switchyard.channel.message.v2: ")[:_DETAIL_SHOWN])
         table.add_row(place, letter.reason.value, detail)
     return table

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from shared.events.activity import ActivityKind, ReleaseReason, TicketActivity
 from shared.events.base import Event, derive_id
-from shared.events.channel import Attachment, ChannelMessage, Customer
+from shared.events.channel import Attachment, ChannelMessage, Contact, Customer
 from shared.events.dead_letters import DeadLetter, DeadLetterReason
 from shared.events.earlier import EARLIER
 from shared.events.notifications import NotificationKind, NotificationOutcome, NotificationStatus, Output
@@ -47,6 +47,7 @@ __all__ = [
     "Alternative",
     "Attachment",
     "ChannelMessage",
+    "Contact",
     "Customer",
     "DeadLetter",
     "DeadLetterReason",

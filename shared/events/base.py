@@ -52,7 +52,7 @@ class Event(Contract):
     """One record of a topic, published as a CloudEvent in Kafka's binary mode (see `shared.cloudevents`)."""
 
     TYPE: ClassVar[str]
-    """CloudEvents type, e.g. `switchyard.ticket.message.v1`; the version is its last part."""
+    """CloudEvents type, e.g. `switchyard.ticket.message.v2`; the version is its last part."""
 
     @property
     def event_id(self) -> uuid.UUID:

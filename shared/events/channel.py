@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, ClassVar
+from enum import StrEnum
+from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from shared.events.base import AwareDatetime, BrandCode, Contract, Event, Identifier, derive_id
 from shared.taxonomy import Channel, Language
@@ -43,10 +44,21 @@ class Attachment(Contract):
     size_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
-class ChannelMessage(Event):
-    """A customer's message. Unique by brand, channel and `message_id`: the channel's own id of the message."""
+class Contact(StrEnum):
+    """What a person can be known by on several channels."""
 
-    TYPE: ClassVar[str] = "switchyard.channel.message.v1"
+    PHONE = "phone"
+    EMAIL = "email"
+
+
+class ChannelMessage(Event):
+    """A customer's message. Unique by brand, channel and `message_id`: the channel's own id of the message.
+
+    Where a channel lets customers change what they wrote, the change is a message with an id of its own that names the
+    earlier one: `edits` with the new words, `deletes` with none.
+    """
+
+    TYPE: ClassVar[str] = "switchyard.channel.message.v2"
 
     brand: BrandCode
     channel: Channel
@@ -63,6 +75,27 @@ class ChannelMessage(Event):
         description="where an answer goes: an e-mail address, or the channel's own address of the person",
     )
     attachments: Annotated[tuple[Attachment, ...], Field(max_length=50)] = ()
+    in_reply_to: Annotated[tuple[Identifier, ...], Field(max_length=50)] = Field(
+        default=(), description="ids of messages, the customer's or ours, that this one answers; the nearest first"
+    )
+    edits: Identifier | None = Field(default=None, description="message_id of his message whose words these replace")
+    deletes: Identifier | None = Field(default=None, description="message_id of his message that he took back")
+    verified: Annotated[tuple[Contact, ...], Field(max_length=2)] = Field(
+        default=(), description="which of the customer's contacts the channel has checked to be his"
+    )
+
+    @model_validator(mode="after")
+    def _changes_another_message(self) -> Self:
+        if self.edits is not None and self.deletes is not None:
+            raise ValueError("`edits` and `deletes` cannot both be given")
+        if self.message_id in (self.edits, self.deletes):
+            raise ValueError("a change needs a `message_id` of its own, not that of the message it changes")
+        return self
+
+    @property
+    def changes(self) -> str | None:
+        """The message that this one edits or deletes."""
+        return self.edits or self.deletes
 
     @property
     def event_id(self) -> uuid.UUID:

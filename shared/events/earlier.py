@@ -14,9 +14,10 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from shared.events import activity, peaks, sla
+from shared.events import activity, peaks, sla, tickets
+from shared.events import channel as channels
 from shared.events.base import AwareDatetime, BrandCode, Event, Identifier
-from shared.events.channel import Text
+from shared.events.channel import Attachment, Customer, ShortText, Text
 from shared.taxonomy import Category, Channel, Priority, Queue
 
 
@@ -145,7 +146,55 @@ class TicketActivityV1(_Earlier):
         return activity.TicketActivity.model_validate(self.model_dump())
 
 
+class ChannelMessageV1(_Earlier):
+    """A customer's message. Unique by brand, channel and `message_id`: the channel's own id of the message."""
+
+    TYPE: ClassVar[str] = "switchyard.channel.message.v1"
+
+    brand: BrandCode
+    channel: Channel
+    message_id: Identifier
+    customer: Customer
+    text: Text = ""
+    sent_at: AwareDatetime
+    subject: ShortText | None = None
+    conversation_id: Identifier | None = None
+    reply_to: ShortText | None = None
+    attachments: Annotated[tuple[Attachment, ...], Field(max_length=50)] = ()
+
+    def upgraded(self) -> channels.ChannelMessage:
+        return channels.ChannelMessage.model_validate(self.model_dump())
+
+
+class TicketMessageV1(_Earlier):
+    """One accepted message, secrets cut, and the ticket it belongs to."""
+
+    TYPE: ClassVar[str] = "switchyard.ticket.message.v1"
+
+    ticket_id: uuid.UUID
+    brand: BrandCode
+    channel: Channel
+    message_id: Identifier
+    sequence: Annotated[int, Field(ge=1)]
+    disposition: tickets.Disposition
+    customer: Customer
+    text: Text
+    subject: ShortText | None = None
+    sent_at: AwareDatetime
+    accepted_at: AwareDatetime
+    opened_at: AwareDatetime
+    reply_to: ShortText | None = None
+    attachments: tuple[Attachment, ...] = ()
+    redactions: tuple[tickets.Redaction, ...] = ()
+    linked_ticket_id: uuid.UUID | None = None
+
+    def upgraded(self) -> tickets.TicketMessage:
+        return tickets.TicketMessage.model_validate(self.model_dump())
+
+
 EARLIER: Final[dict[type[Event], tuple[type[Event], ...]]] = {
+    channels.ChannelMessage: (ChannelMessageV1,),
+    tickets.TicketMessage: (TicketMessageV1,),
     sla.SlaEvent: (SlaEventV1,),
     peaks.PeakEvent: (PeakEventV1,),
     activity.TicketActivity: (TicketActivityV1,),

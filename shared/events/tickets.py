@@ -32,7 +32,7 @@ class Redaction(Contract):
 class TicketMessage(Event):
     """One accepted message, secrets cut, and the ticket it belongs to."""
 
-    TYPE: ClassVar[str] = "switchyard.ticket.message.v1"
+    TYPE: ClassVar[str] = "switchyard.ticket.message.v2"
 
     ticket_id: uuid.UUID
     brand: BrandCode
@@ -55,6 +55,20 @@ class TicketMessage(Event):
         default=None,
         description="the conversation's earlier ticket, when this one was opened after it had ended",
     )
+    related_ticket_ids: Annotated[tuple[uuid.UUID, ...], Field(max_length=20)] = Field(
+        default=(),
+        description="tickets of the same person on other channels, known by a verified contact; the latest first",
+    )
+    edits: Identifier | None = Field(default=None, description="message_id of the message whose words these replace")
+    deletes: Identifier | None = Field(default=None, description="message_id of the message that was taken back")
+    folded: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="further messages of a flood that this one stands for"
+    )
+
+    @property
+    def changes(self) -> str | None:
+        """The message that this one edits or deletes: then the customer has not written anything further."""
+        return self.edits or self.deletes
 
     @property
     def event_id(self) -> uuid.UUID:
