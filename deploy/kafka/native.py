@@ -1,6 +1,6 @@
 """Apache Kafka run natively: one KRaft node (broker and controller) out of Kafka's own jars, on Java 17 or newer.
 
-Maven collects the jars once into `.run/kafka-libs/<version>`; after that neither Maven nor a network is needed.
+Maven collects the jars once into `.run/kafka-libs/`; after that neither Maven nor a network is needed.
 Data survives kill -9 of the process, as Kafka's does.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import re
 import shutil
 import subprocess
@@ -212,7 +213,13 @@ def _collect_jars() -> str | None:
 
 
 def _jars() -> Path:
-    return _LIBRARIES / kafka_version()
+    """Where they are, by what pom.xml asks for: another dependency is another folder."""
+    return _LIBRARIES / f"{kafka_version()}-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:8]}"
+
+
+def client_command(main_class: str) -> list[str | Path]:
+    """The command of one of Kafka's own clients, without its arguments."""
+    return [*_java(), main_class]
 
 
 def _java(*options: str) -> list[str | Path]:

@@ -1,7 +1,7 @@
 """Schema migrations: one line of revisions per service, each in its own PostgreSQL schema.
 
 `python -m deploy.migrations upgrade` brings every schema to its head; `revision <service> -m "why"` writes the next
-revision from the difference between the tables in `services/<service>/storage.py` and a migrated scratch database;
+revision from the difference between the tables that `services/<service>` declares and a migrated scratch database;
 `check` says whether any differ.
 """
 
@@ -22,7 +22,8 @@ DIRECTORY = Path(__file__).parent
 
 
 def metadata_of(service: str) -> MetaData:
-    """The tables that a service declares."""
+    """The tables that a service declares, in its storage or beside what else needs one."""
+    importlib.import_module(f"services.{service}.app")
     storage = importlib.import_module(f"services.{service}.storage")
     metadata = storage.METADATA
     assert isinstance(metadata, MetaData)

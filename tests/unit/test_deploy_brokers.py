@@ -75,8 +75,8 @@ def test_java_is_asked_for_its_version(
 ) -> None:
     if told is not None:
         _program(tmp_path / "java", f"echo '{told}' >&2")
-    (tmp_path / "libraries" / native.kafka_version()).mkdir(parents=True)
     monkeypatch.setattr(native, "_LIBRARIES", tmp_path / "libraries")
+    native._jars().mkdir(parents=True)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert _unavailable_reason() == reason
 
@@ -85,7 +85,7 @@ def test_maven_is_needed_until_the_jars_are_there(monkeypatch: pytest.MonkeyPatc
     _program(tmp_path / "java", "echo 'openjdk version \"17\"' >&2")
     monkeypatch.setattr(native, "_LIBRARIES", tmp_path / "libraries")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    jars = tmp_path / "libraries" / native.kafka_version()
+    jars = native._jars()
 
     _program(tmp_path / "mvn", "echo '[ERROR] cannot reach any repository'; exit 1")
     assert _unavailable_reason() == "Maven cannot collect Kafka's jars:\n[ERROR] cannot reach any repository"
