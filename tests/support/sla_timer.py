@@ -39,6 +39,7 @@ from shared.events import (
 )
 from shared.service import Service
 from shared.taxonomy import Category, Channel, Language, Priority, Queue
+from tests.support.brands import write_brand
 
 POLICIES = """\
 rules:
@@ -68,6 +69,7 @@ def settings_for(directory: Path, database_url: str, **more: Any) -> Settings:
         database_url=database_url,
         sla_timer_policies_file=sla,
         sla_timer_calendars_file=calendars,
+        brands_directory=write_brand(directory / "brands"),
         sla_timer_api_token=TOKEN,
         **more,
     )
@@ -163,9 +165,7 @@ class Replica:
 
     def __post_init__(self) -> None:
         self.database = Database(self.settings, service="sla_timer")
-        self.in_force = PoliciesInForce(
-            self.settings.sla_timer_policies_file, self.settings.sla_timer_calendars_file, self.database
-        )
+        self.in_force = PoliciesInForce(self.settings.policy_files, self.database)
         measures = Measures()
         self.handlers = Handlers(self.database, self.in_force, measures, group="test")
         self.firing = Firing(self.database, self.in_force, measures)

@@ -52,6 +52,7 @@ class Answer:
     status: int = 200
     body: str = ""
     media_type: str = "text/plain"
+    headers: Mapping[str, str] = field(default_factory=dict)
     messages: tuple[ChannelMessage, ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -131,7 +132,7 @@ class ProviderAnswer:
         """The body, or None when it is no JSON."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
