@@ -101,8 +101,33 @@ MESSAGES_DUPLICATE: Final = Counter(
     ["brand", "channel"],
     registry=REGISTRY,
 )
+MESSAGES_FOLDED: Final = Counter(
+    "switchyard_messages_folded",
+    "Messages of floods, which are told together when their window is over",
+    ["brand", "channel"],
+    registry=REGISTRY,
+)
 MESSAGES_REJECTED: Final = Counter(
     "switchyard_messages_rejected", "Messages refused over HTTP", ["channel", "reason"], registry=REGISTRY
+)
+CHANNEL_EVENTS_IGNORED: Final = Counter(
+    "switchyard_channel_events_ignored",
+    "Events of providers that are no message of a customer: receipts, kinds that the adapter does not know",
+    ["brand", "channel", "kind"],
+    registry=REGISTRY,
+)
+CHANNEL_PARSE_SECONDS: Final = Histogram(
+    "switchyard_channel_parse_seconds",
+    "Time to verify and read one request of a provider",
+    ["provider"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0),
+    registry=REGISTRY,
+)
+CHANNEL_REPLIES: Final = Counter(
+    "switchyard_channel_replies",
+    "Tries to hand a reply to a provider: sent, try_again, hopeless",
+    ["brand", "channel", "outcome"],
+    registry=REGISTRY,
 )
 SECRETS_CUT: Final = Counter("switchyard_secrets_cut", "Secrets cut from messages", ["kind"], registry=REGISTRY)
 

@@ -68,6 +68,7 @@ class Service:
     tasks: dict[str, Task] = field(default_factory=dict)
     publishes: list[Topic] = field(default_factory=list)
     body_most_bytes: int = _BODY_MOST_BYTES
+    _closing: list[Task] = field(default_factory=list, init=False)
     _consuming: bool = field(default=False, init=False)
     _failing: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -109,6 +110,10 @@ class Service:
                 await asyncio.sleep(seconds)
 
         self.tasks[name] = repeat
+
+    def on_stop(self, close: Task) -> None:
+        """Let go of something, e.g. connections, once nothing runs any more."""
+        self._closing.append(close)
 
     def app(self) -> FastAPI:
         app = FastAPI(
@@ -157,6 +162,7 @@ class Service:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await self.broker.stop()
+            await asyncio.gather(*(close() for close in self._closing), return_exceptions=True)
             await self.database.close()
             logger.info("stopped")
 

@@ -1,4 +1,6 @@
-"""`python -m services.intake` runs the service; `python -m services.intake redact [FILE]` cuts secrets out of lines."""
+"""`python -m services.intake` runs the service; `redact` cuts secrets out of lines, `parse` shows what would become of
+a provider's request.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     redacting.add_argument("file", nargs="?", type=Path, metavar="FILE", help="UTF-8 text; standard input without it")
     redacting.add_argument("--counts", action="store_true", help="say on standard error how many of each kind were cut")
+    parsing = commands.add_parser(
+        "parse",
+        help="show what would become of a provider's request or a mail",
+        description="Print as JSON what would become of a request of a provider: status and body of the answer, and "
+        "the messages in it, secrets cut. Stores and publishes nothing; needs no broker and no database.",
+    )
+    _add_parse_arguments(parsing)
     chosen = parser.parse_args(arguments)
+    if chosen.command == "parse":
+        return _parse(chosen)
     if chosen.command == "redact":
         return _redact(chosen.file, say_counts=chosen.counts)
     return _run()
+
+
+def _add_parse_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("provider", help="whose request it is: the name in /v1/channels/<provider>/<brand>")
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="its body: of email a mail (.eml); - reads it from a pipe"
+    )
+    parser.add_argument("--method", default="POST", help="of the request (POST)")
+    parser.add_argument("--query", default="", metavar="Q", help="what follows the ? of its address")
+    parser.add_argument("--headers", metavar="H.json", help="its headers: a file with a JSON object")
+    parser.add_argument("--body", metavar="B", help="its body: a file; the same as FILE")
+    parser.add_argument(
+        "--config",
+        metavar="C.yaml",
+        help="a brand's file, or just the fields of the adapter; ${NAME} is read from the environment "
+        "(otherwise: the first brand of deploy/config/brands that has this provider)",
+    )
+    parser.add_argument("--brand", help="whose account it is, where the configuration does not say")
+    parser.add_argument("--url", default="", help="the public address it was sent to, where the signature covers it")
+    parser.add_argument("--received-at", metavar="TIME", help="when it came, ISO 8601 with an offset (now)")
+
+
+def _parse(chosen: argparse.Namespace) -> int:
+    # Imported here, so that redacting starts at once.
+    from services.intake.commands.parse import run
+
+    return run(chosen)
 
 
 def _redact(file: Path | None, *, say_counts: bool) -> int:

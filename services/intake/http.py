@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from services.intake.acceptance import Acceptance, Incoming, Status
 from services.intake.domain import wrong_sent_at
 from services.intake.keys import KeyRing, Sender
+from services.intake.pressure import Pressure
 from shared import metrics
 from shared.cloudevents import given_trace
 from shared.events import ChannelMessage
@@ -28,7 +29,7 @@ class Result(BaseModel):
     """What became of one message. The ticket is the same however often the message is sent."""
 
     message_id: str
-    ticket_id: UUID
+    ticket_id: UUID | None = Field(description="none of what was taken back before it came")
     status: Literal["accepted", "duplicate"]
 
 
@@ -65,7 +66,7 @@ _PROBLEM: Final[dict[str, Any]] = {
 
 
 def build_router(
-    acceptance: Acceptance, keys: KeyRing, limiter: RateLimiter, message_oldest: timedelta | None
+    acceptance: Acceptance, keys: KeyRing, limiter: RateLimiter, pressure: Pressure, message_oldest: timedelta | None
 ) -> APIRouter:
     """Routes under /v1. Every one needs an API key."""
     router = APIRouter(prefix="/v1", tags=["messages"])
@@ -83,10 +84,9 @@ def build_router(
     async def send_messages(request: Request) -> Response:
         sender = keys.sender_of(bearer_token(request))
         if sender is None:
-            raise _refused(
-                "unauthorized", unauthorized("this API key is not known here; see deploy/config/channels.yaml")
-            )
+            raise _refused("unauthorized", unauthorized("this API key is not known here; see deploy/config/brands/"))
         limiter.check(sender.name)
+        pressure.check()
         body = await _json_body(request)
         is_list = body.lstrip()[:1] == b"["
         messages = _parse(body, is_list=is_list)

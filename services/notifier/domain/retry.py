@@ -24,6 +24,7 @@ STANDARD_DELAYS_SECONDS: Final = (
 """Standard Webhooks 1.0: the wait before each try, counted from the failure of the try before; three days in all."""
 
 GONE: Final = 410
+UNPROCESSABLE: Final = 422
 
 
 class Verdict(StrEnum):
@@ -108,10 +109,13 @@ def judge_http_status(status: int) -> Verdict:
     """Standard Webhooks: only 2xx is success, 410 means that the endpoint is gone. Everything else is tried again.
 
     4xx too: a wrong secret or a path lost in a deployment is mended within the three days, and then the notification is
-    wanted after all.
+    wanted after all. But who answers 422 has read this one, and says that it can never be delivered: the customer has
+    blocked the brand, or the provider's time for answers is over.
     """
     if 200 <= status < 300:
         return Verdict.DELIVERED
+    if status == UNPROCESSABLE:
+        return Verdict.HOPELESS
     return Verdict.ENDPOINT_GONE if status == GONE else Verdict.TRY_AGAIN
 
 

@@ -46,6 +46,7 @@ def test_the_standards_schedule() -> None:
         (401, Verdict.TRY_AGAIN),
         (404, Verdict.TRY_AGAIN),
         (410, Verdict.ENDPOINT_GONE),
+        (422, Verdict.HOPELESS),
         (429, Verdict.TRY_AGAIN),
         (503, Verdict.TRY_AGAIN),
     ],

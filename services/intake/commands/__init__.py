@@ -1,0 +1,1 @@
+"""Commands of `python -m services.intake` that need more than a page."""
