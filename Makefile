@@ -9,8 +9,8 @@ ARGS ?=
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-integration test-browser chaos check check-config format contracts bench simulate train migrate \
-	lock clean
+.PHONY: help setup demo test test-unit test-integration scenarios test-browser chaos check check-config format contracts bench \
+	simulate train migrate lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ test-unit: setup ## Tests that need nothing but Python: seconds
 test-integration: setup ## Services on a broker and PostgreSQL; the first lines say on which
 	@$(PYTHON) -m pytest tests/integration $(ARGS)
 
+scenarios: setup ## Every brand's stories, from its channels to its answers: a table, and what went wrong
+	@$(PYTHON) -m tests.scenarios
+
 test-browser: setup ## The desk's pages in Chromium
 	@$(PYTHON) -m pytest tests/browser $(ARGS)
 
@@ -45,7 +48,7 @@ check: setup ## What a change must pass besides tests: style, types, imports, co
 	@$(PYTHON) -m tests.contract check
 	@$(PYTHON) -m deploy.migrations check
 
-check-config: setup ## Check the promises and calendars in deploy/config (or SLA_TIMER_POLICIES_FILE, SLA_TIMER_CALENDARS_FILE)
+check-config: setup ## Check promises, calendars and brands in deploy/config (or SLA_TIMER_POLICIES_FILE, SLA_TIMER_CALENDARS_FILE, BRANDS_DIRECTORY)
 	@$(PYTHON) -m services.sla_timer check-config
 
 format: setup ## Write the code in the project's style

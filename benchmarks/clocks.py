@@ -58,6 +58,7 @@ rules:
     targets:
       P1: {first_response: 1h, next_response: 1h, resolution: 30d}
       "*": {first_response: 20d, next_response: 20d, resolution: 40d}
+own_promises: false
 """
 _CALENDARS: Final = "calendars:\n  always: {zone: UTC, week: 24/7}\n"
 
@@ -374,7 +375,7 @@ async def run(directory: Path, postgres: EmbeddedPostgres) -> None:
     connection = await asyncpg.connect(url)
     database = Database(settings, service="sla_timer")
     try:
-        in_force = PoliciesInForce(settings.sla_timer_policies_file, settings.sla_timer_calendars_file, database)
+        in_force = PoliciesInForce(settings.policy_files, database)
         await in_force.announce()
         handlers = Handlers(database, in_force, Measures(), group="bench")
         now = datetime.now(UTC)

@@ -136,6 +136,7 @@ class Stack:
             "HTTP_PORT": str(self.ports[service]),
             **({"KAFKA_FETCH_PAUSE_MS": _EMBEDDED_PAUSE_MS} if isinstance(self.broker, EmbeddedBroker) else {}),
             **({"DESK_SLA_TIMER_URL": self.url("sla_timer")} if "sla_timer" in self.ports else {}),
+            **({"NOTIFIER_GATEWAY_URL": f"{self.url('intake')}/v1/replies"} if "intake" in self.ports else {}),
             **self._environment,
             **self._of_service.get(service, {}),
         }

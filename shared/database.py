@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -79,7 +79,13 @@ class Database:
 
 
 async def listen(database: Database, channel: str, wake: Any) -> Any:
-    """Call `wake()` on each NOTIFY of `channel`. Returns the raw connection; close it with its `close()`.
+    """Call `wake()` on each NOTIFY of `channel`; see `hear`."""
+    return await hear(database, channel, lambda _: wake())
+
+
+async def hear(database: Database, channel: str, on_payload: Callable[[str], None]) -> Any:
+    """Call `on_payload` with what each NOTIFY of `channel` says. Returns the raw connection; close it with its
+    `close()`.
 
     Outside the pool: a listening connection is held for good. Raises OSError when the database is away.
     """
@@ -87,5 +93,5 @@ async def listen(database: Database, channel: str, wake: Any) -> Any:
 
     url = make_url(database.engine.url).set(drivername="postgresql")
     connection = await asyncpg.connect(url.render_as_string(hide_password=False), timeout=5)
-    await connection.add_listener(channel, lambda *_: wake())
+    await connection.add_listener(channel, lambda _, __, ___, payload: on_payload(payload))
     return connection

@@ -49,6 +49,7 @@ _RETRY_MOST_SECONDS: Final = 5.0
 _LAG_EVERY_SECONDS: Final = 2.0
 _FETCH_WINDOW_SECONDS: Final = 0.005
 _BODY_MOST_BYTES: Final = 2 * 1024 * 1024
+_FRAME_MOST_BYTES: Final = 64 * 1024  # of a WebSocket: what is longer is not even read
 _PING_SECONDS: Final = 3.0
 
 Task = Callable[[], Awaitable[None]]
@@ -56,7 +57,7 @@ Task = Callable[[], Awaitable[None]]
 
 @dataclass
 class Service:
-    """One service, wired in its `app.py` and run by `run`."""
+    """One service, wired in its `app.py` and run by `run`. `checks`: what else keeps it from being ready, by name."""
 
     name: str
     settings: CommonSettings
@@ -67,6 +68,7 @@ class Service:
     subscriptions: list[Subscription] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     publishes: list[Topic] = field(default_factory=list)
+    checks: dict[str, Callable[[], str | None]] = field(default_factory=dict)
     body_most_bytes: int = _BODY_MOST_BYTES
     _closing: list[Task] = field(default_factory=list, init=False)
     _consuming: bool = field(default=False, init=False)
@@ -288,6 +290,7 @@ class Service:
             stalled = time.monotonic() - subscription.progress_at
             if self._consuming and stalled > self.settings.stalled_after_seconds:
                 missing[subscription.group] = f"no batch finished for {stalled:.0f} s"
+        missing |= {name: why_not for name, check in self.checks.items() if (why_not := check()) is not None}
         missing |= {name: reason.split(":")[0] for name, reason in self._failing.items() if name != "start"}
         return missing
 
@@ -317,4 +320,5 @@ def run(service: Service) -> None:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
         h11_max_incomplete_event_size=16 * 1024,
+        ws_max_size=_FRAME_MOST_BYTES,
     )

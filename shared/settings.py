@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.brands import BRANDS_DIRECTORY
+
 
 class CommonSettings(BaseSettings):
     model_config = SettingsConfigDict(env_file=None, extra="ignore", frozen=True)
@@ -40,6 +42,8 @@ class CommonSettings(BaseSettings):
     )
     database_pool_size: Annotated[int, Field(ge=2, le=100)] = 8
     database_statement_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+
+    brands_directory: Path = Field(default=BRANDS_DIRECTORY, description="one file per brand, see docs/brands.md")
 
     http_host: str = Field(default="127.0.0.1", description="0.0.0.0 in a container")
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8000

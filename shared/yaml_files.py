@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 M = TypeVar("M", bound=BaseModel)
+
+Fault = tuple[tuple[str | int, ...], str]
+"""The way to a field from the top of the file, and what is wrong with it."""
+
+# ${NAME}, or ${NAME:-value} where it may be left out.
+_REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::-([^}]*))?\}")
 
 
 class ConfigError(ValueError):
@@ -93,3 +101,45 @@ def line_in(path: Path, field: str) -> int:
 
 def _message(item: Any) -> str:
     return str(item["msg"]).removeprefix("Value error, ")
+
+
+def refused(faults: Sequence[Fault]) -> ValidationError:
+    """To be raised by a validator of the whole file: each fault is told at its own field, and so with its own line."""
+    details: list[InitErrorDetails] = [
+        {"type": PydanticCustomError("refused", "{why}", {"why": why}), "loc": field, "input": None}
+        for field, why in faults
+    ]
+    return ValidationError.from_exception_data("file", details, hide_input=True)
+
+
+def filled(value: Any, environment: Mapping[str, str]) -> tuple[Any, tuple[str, ...]]:
+    """`value` with its references to the environment filled, and the names of the variables that it needs and that are
+    not set (or empty). An entry that an optional reference leaves empty is dropped, in a list as in a mapping: an empty
+    text is no secret.
+    """
+    missing = dict.fromkeys(name for _, name in missing_references(value, environment))
+    return _filled(value, environment), tuple(missing)
+
+
+def missing_references(
+    value: Any, environment: Mapping[str, str], field: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Each reference that must be set and is not: the way to its field, starting with `field`, and the name."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from missing_references(item, environment, (*field, name))
+    elif isinstance(value, str):
+        for name, otherwise in ((found[1], found[2]) for found in _REFERENCE.finditer(value)):
+            if otherwise is None and not environment.get(name):
+                yield field, name
+
+
+def _filled(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        items = ((name, item, _filled(item, environment)) for name, item in value.items())
+        return {name: new for name, old, new in items if new != "" or old == ""}
+    if isinstance(value, list):
+        return [item for item in (_filled(item, environment) for item in value) if item != ""]
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda found: environment.get(found[1]) or found[2] or "", value)
+    return value

@@ -84,6 +84,7 @@ async def _demo(console: Console, directory: Path, broker: Broker, path: Path, l
     receivers = Receivers(credentials)
     settings = environment(credentials, receiver_url=receivers.url, mail_port=receivers.mail_port)
     stack = Stack(directory, broker, environment=settings)
+    receivers.intake_url = stack.url("intake")
     if os.environ.get("DESK_PORT"):
         stack.ports["desk"] = int(os.environ["DESK_PORT"])
     console.print(
@@ -197,7 +198,8 @@ def _say_where(console: Console, stack: Stack, credentials: Credentials, path: P
     yesterday, tomorrow = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 2))
     console.print(
         f"\nThe desk: [bold]{stack.url('desk')}/[/bold]  token: [bold]{credentials.lead}[/bold]\n"
-        f"Write to it yourself (uPay钱包, app chat):\n"
+        f"Chat as a customer (uPay钱包): [bold]{stack.url('intake')}/v1/channels/app_chat/upay_wallet/widget[/bold]\n"
+        f"Or write to it by its API (uPay钱包, app chat):\n"
         f"  INTAKE_URL={stack.url('intake')} INTAKE_KEY={credentials.channel}\n"
         f"  then `curl` as in README, or: .venv/bin/python examples/send_kafka.py --bootstrap-servers "
         f'{stack.broker.bootstrap_servers} --text "充值没到账"\n'

@@ -26,6 +26,7 @@ class Credentials:
     """Made anew for every run: nothing secret is written into a file."""
 
     channel: str = field(default_factory=_token)
+    chat: str = field(default_factory=_secret)
     agent: str = field(default_factory=_token)
     lead: str = field(default_factory=_token)
     sla_timer: str = field(default_factory=_token)
@@ -40,6 +41,8 @@ def environment(credentials: Credentials, *, receiver_url: str, mail_port: int) 
         "SLA_TIMER_POLICIES_FILE": str(_HERE / "sla.yaml"),
         "SLA_TIMER_API_TOKEN": credentials.sla_timer,
         "INTAKE_KEY_UPAY_WALLET_APP_CHAT": credentials.channel,
+        "UPAY_WALLET_APP_CHAT_TOKEN_SECRET": credentials.chat,
+        "INTAKE_REPLIES_SECRET": credentials.gateway_secret,
         "DESK_TOKEN_AGENT": credentials.agent,
         "DESK_TOKEN_LEAD": credentials.lead,
         "DESK_SLA_TIMER_TOKEN": credentials.sla_timer,

@@ -17,10 +17,10 @@ _PRUNE_EVERY_SECONDS: Final = 3600.0
 
 
 def build(settings: Settings | None = None) -> Service:
-    """The service, not yet running. Raises ConfigError when the priorities file or the model cannot be used."""
+    """The service, not yet running. Raises ConfigError when priorities, a brand's file or the model cannot be used."""
     settings = settings or Settings()
     service = Service("classifier", settings)
-    rulebook = load_rulebook(settings.classifier_priorities_file)
+    rulebook = load_rulebook(settings.classifier_priorities_file, settings.brands_directory)
     handlers = Handlers(
         service.database,
         service.publisher,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.classifier import storage
 from services.classifier.domain.decide import Classifier, Decision, Message
@@ -14,7 +17,10 @@ from services.classifier.domain.routing import (
     left_by,
     message_of,
     routed_by_agent,
+    routed_by_deletion,
     routed_by_message,
+    taken_back,
+    without_words,
 )
 from services.classifier.domain.tickets import correct, merge
 from services.classifier.storage import Feedback, NewDecision, StoredDecision, StoredTicket
@@ -56,23 +62,38 @@ class Handlers:
             tickets = await storage.lock_tickets(connection, [received.event.ticket_id for received in batch])
             known = await storage.decisions_on(connection, [received.event.event_id for received in batch])
             made: list[NewDecision] = []
-            decided: list[Decision] = []
+            decided: list[Decision | None] = []
             for received, message, decision in zip(batch, messages, decisions, strict=True):
                 event = received.event
                 if event.event_id in known:
                     continue
-                decided.append(decision)
                 before = tickets.get(event.ticket_id)
-                routed = merge(before.state if before else None, decision, message, event.sent_at, rules)
-                told = routed_by_message(event, decision, routed, decided_at)
-                made.append(NewDecision(received.origin, routed.state, told))
-                tickets[event.ticket_id] = StoredTicket(routed.state, told)
+                if event.deletes is not None and before is not None:
+                    made, gone = await _without_words(connection, event, made)
+                    last = without_words(before.event) if before.event.sequence in gone else before.event
+                    state = replace(before.state, revision=before.state.revision + 1)
+                    told = routed_by_deletion(event, last, state.revision, decided_at)
+                    decided.append(None)
+                else:
+                    routed = merge(
+                        before.state if before else None,
+                        decision,
+                        message,
+                        event.sent_at,
+                        rules,
+                        is_edit=event.edits is not None,
+                    )
+                    state, told = routed.state, routed_by_message(event, decision, routed, decided_at)
+                    decided.append(decision)
+                made.append(NewDecision(received.origin, state, told))
+                tickets[event.ticket_id] = StoredTicket(state, told)
                 # A second record of the same message in this batch is a duplicate of this one.
                 known[event.event_id] = StoredDecision(received.origin, "")
             await storage.save(connection, made)
         await self._publish(batch, known, made, _MESSAGES_GROUP)
-        for one, decision in zip(made, decided, strict=True):
-            _measure(one.event, decision, decided_at)
+        for one, by_decision in zip(made, decided, strict=True):
+            if by_decision is not None:
+                _measure(one.event, by_decision, decided_at)
 
     async def on_activities(self, batch: Sequence[Received[TicketActivity]]) -> list[Refusal]:
         """A correction is routed, whoever made it: the desk does not publish it, so there is one way for every tool."""
@@ -166,6 +187,23 @@ async def decide(classifier: Classifier, messages: Sequence[Message]) -> list[De
     between, whatever the length of a message.
     """
     return await asyncio.to_thread(classifier.classify_all, messages)
+
+
+async def _without_words(
+    connection: AsyncConnection, deletion: TicketMessage, made: Sequence[NewDecision]
+) -> tuple[list[NewDecision], set[int]]:
+    """Rub out what a customer took back: in what is stored, and in what is about to be. And which messages said it."""
+    of_ticket = [item.event for item in made if item.event.ticket_id == deletion.ticket_id]
+    stored = await storage.decisions_of(connection, deletion.ticket_id)
+    gone = taken_back(deletion, [*stored, *of_ticket])
+    await storage.rewrite(connection, [without_words(told) for told in stored if told.sequence in gone])
+    rubbed_out = [
+        replace(item, event=without_words(item.event))
+        if item.event.ticket_id == deletion.ticket_id and item.event.sequence in gone
+        else item
+        for item in made
+    ]
+    return rubbed_out, gone
 
 
 def _measure(event: TicketRouted, decision: Decision, decided_at: datetime) -> None:

@@ -255,6 +255,26 @@ _KEPT_OF_TICKETS: Final = _columns(
     ticket_ids=UuidType(),
 )
 
+# The ticket's own is the last of its decisions; it stays when they are pruned.
+_REWRITE_DECISIONS: Final = _columns(
+    """
+    UPDATE classifier.decisions AS decision SET event = new.event
+    FROM unnest(:cause_ids, :events) AS new (cause_id, event) WHERE decision.cause_id = new.cause_id
+    """,
+    cause_ids=UuidType(),
+    events=Text(),
+)
+_REWRITE_TICKETS: Final = _columns(
+    """
+    UPDATE classifier.tickets AS ticket SET event = new.event
+    FROM unnest(:ticket_ids, :revisions, :events) AS new (ticket_id, revision, event)
+    WHERE ticket.ticket_id = new.ticket_id AND ticket.revision = new.revision
+    """,
+    ticket_ids=UuidType(),
+    revisions=Integer(),
+    events=Text(),
+)
+
 # A few at a time: a long delete would hold up the tables' vacuum.
 _PRUNE: Final = text(
     """
@@ -324,6 +344,28 @@ async def save(connection: AsyncConnection, decisions: Sequence[NewDecision]) ->
             "priorities": [decision.state.priority.value for decision, _ in standing],
             "states": [_STATE.dump_json(decision.state).decode() for decision, _ in standing],
             "events": [event for _, event in standing],
+        },
+    )
+
+
+async def decisions_of(connection: AsyncConnection, ticket_id: uuid.UUID) -> list[TicketRouted]:
+    """What is kept of the decisions on a ticket, in the order of their revision."""
+    rows = await connection.execute(_KEPT_OF_TICKETS, {"ticket_ids": [ticket_id]})
+    return sorted((TicketRouted.model_validate_json(row.event) for row in rows), key=lambda told: told.revision)
+
+
+async def rewrite(connection: AsyncConnection, told: Sequence[TicketRouted]) -> None:
+    """Keep these decisions as they are now: what is told again of them is this. Lock their tickets first."""
+    if not told:
+        return
+    events = [event.model_dump_json() for event in told]
+    await connection.execute(_REWRITE_DECISIONS, {"cause_ids": [event.cause_id for event in told], "events": events})
+    await connection.execute(
+        _REWRITE_TICKETS,
+        {
+            "ticket_ids": [event.ticket_id for event in told],
+            "revisions": [event.revision for event in told],
+            "events": events,
         },
     )
 

@@ -67,6 +67,7 @@ def build(settings: Settings | None = None) -> Service:
         outbox_most=settings.intake_outbox_most,
     )
     service.every(EVERY_SECONDS, "pressure", pressure.measure)
+    service.checks["gateways"] = pressure.why_not
     service.routers.append(
         build_router(
             acceptance,

@@ -1,4 +1,4 @@
-"""Who may send messages over HTTP: API keys per brand and channel, from a YAML file without secrets."""
+"""Who may send messages over HTTP: API keys per brand and channel, from the brands' files, which hold no secret."""
 
 from __future__ import annotations
 
@@ -6,39 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-
-from shared.events.base import BrandCode
+from shared.brands import load_brands
 from shared.http import same_secret, token_hash
 from shared.taxonomy import Channel
-from shared.yaml_files import ConfigError, load_yaml
+from shared.yaml_files import ConfigError, line_in
 
 MIN_KEY_CHARACTERS: Final = 20
 """Keys are hashed without salt or stretching, which is sound only for random ones that nobody can guess through."""
-
-
-class KeyReference(BaseModel):
-    """Where a key is: its SHA-256, or the environment variable that holds it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    key_env: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
-
-    @model_validator(mode="after")
-    def _is_one_of_the_two(self) -> Self:
-        if (self.key_sha256 is None) == (self.key_env is None):
-            raise ValueError("give either `key_sha256` or `key_env`")
-        return self
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    # Several keys for one channel: the old and the new one while a key is changed.
-    brands: Annotated[dict[BrandCode, dict[Channel, tuple[KeyReference, ...]]], Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +49,26 @@ class KeyRing:
         return found
 
 
-def load_keys(path: Path, environment: Mapping[str, str]) -> KeyRing:
-    """The keys of a channels file. A channel whose variable is not set has no key. Raises ConfigError."""
-    content = load_yaml(path, _File)
+def load_keys(directory: Path, environment: Mapping[str, str]) -> KeyRing:
+    """The keys in the brands' files. A channel whose variable is not set has no key. Raises ConfigError."""
     allowed: defaultdict[str, set[tuple[str, Channel]]] = defaultdict(set)
-    for brand, channels in content.brands.items():
-        for channel, references in channels.items():
-            for reference in references:
-                key_hash = reference.key_sha256 or _hash_in(environment, reference.key_env, path)
+    for code, brand in load_brands(directory).items():
+        for channel, section in brand.channels.items():
+            for reference in section.keys:
+                where = (directory / f"{code}.yaml", f"channels.{channel}.keys")
+                key_hash = reference.key_sha256 or _hash_in(environment, reference.key_env, *where)
                 if key_hash:
-                    allowed[key_hash].add((brand, channel))
+                    allowed[key_hash].add((code, channel))
     return KeyRing({key_hash: frozenset(pairs) for key_hash, pairs in allowed.items()})
 
 
-def _hash_in(environment: Mapping[str, str], name: str | None, path: Path) -> str | None:
+def _hash_in(environment: Mapping[str, str], name: str | None, path: Path, field: str) -> str | None:
     key = environment.get(name or "", "").strip()
     if not key:
         return None
     if len(key) < MIN_KEY_CHARACTERS:
         raise ConfigError(
-            f"{path}: the key in {name} is too short; use a random one of {MIN_KEY_CHARACTERS} characters or more, "
-            "e.g. from `openssl rand -hex 24`"
+            f"{path}:{line_in(path, field)}: {field}: the key in {name} is too short; use a random one of "
+            f"{MIN_KEY_CHARACTERS} characters or more, e.g. from `openssl rand -hex 24`"
         )
     return token_hash(key)

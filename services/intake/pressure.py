@@ -61,9 +61,14 @@ class Pressure:
             )
         self._is_full = (waiting or 0) > self._outbox_most
 
+    def why_not(self) -> str | None:
+        """Why nothing further may be accepted, or None."""
+        if self._away_since is not None and self._clock() - self._away_since >= self._accept_in_outage_seconds:
+            return "Kafka does not answer"
+        return "too many messages wait to be published" if self._is_full else None
+
     def check(self) -> None:
         """Raises a 503 Problem when nothing further may be accepted."""
-        if self._away_since is not None and self._clock() - self._away_since >= self._accept_in_outage_seconds:
-            raise unavailable("Kafka does not answer; nothing was stored, send it again")
-        if self._is_full:
-            raise unavailable("too many messages wait to be published; nothing was stored, send it again")
+        why_not = self.why_not()
+        if why_not is not None:
+            raise unavailable(f"{why_not}; nothing was stored, send it again")

@@ -29,7 +29,7 @@ def build(settings: Settings | None = None) -> Service:
     """The notifier, ready to run. Raises ConfigError when a file of its cannot be used."""
     settings = settings or Settings()
     texts = load_texts()
-    outputs = load_outputs(settings.notifier_config_file, os.environ)
+    outputs = load_outputs(settings.notifier_config_file, settings.brands_directory, os.environ)
     service = Service("notifier", settings)
     database = service.database
 

@@ -1,22 +1,19 @@
-"""Reads the notifier's files: the texts and `notifications.yaml`, whose references the environment fills."""
+"""Reads the notifier's files: texts, brands, and `notifications.yaml`, whose references the environment fills."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import model_validator
 
-from services.notifier.domain.outputs import Fault, Outputs, refused
+from services.notifier.domain.outputs import NotifierBrand, Outputs
 from services.notifier.domain.texts import TextBook, Texts
-from shared.yaml_files import load_yaml
+from shared.brands import load_brands
+from shared.yaml_files import filled, load_yaml, missing_references, refused
 
 TEXTS_DIRECTORY: Final = Path(__file__).parent / "texts"
-
-# ${NAME}, or ${NAME:-value} where it may be left out.
-_REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::-([^}]*))?\}")
 
 
 def load_texts(directory: Path = TEXTS_DIRECTORY) -> Texts:
@@ -24,8 +21,8 @@ def load_texts(directory: Path = TEXTS_DIRECTORY) -> Texts:
     return Texts(zh=load_yaml(directory / "zh.yaml", TextBook), en=load_yaml(directory / "en.yaml", TextBook))
 
 
-def load_outputs(path: Path, environment: Mapping[str, str]) -> Outputs:
-    """`environment` fills the file's references. An empty optional one in a list drops its entry.
+def load_outputs(path: Path, brands_directory: Path, environment: Mapping[str, str]) -> Outputs:
+    """`environment` fills the references of the file at `path`. An entry that an optional one leaves empty is dropped.
 
     Raises shared.yaml_files.ConfigError with file, line and field, never with a value: it may be a secret.
     """
@@ -34,28 +31,24 @@ def load_outputs(path: Path, environment: Mapping[str, str]) -> Outputs:
         @model_validator(mode="before")
         @classmethod
         def _fill_references(cls, content: Any) -> Any:
-            if missing := list(_missing(content, environment, ())):
-                raise refused(missing)
-            return _filled(content, environment)
+            faults = [
+                (field, f"set the environment variable {name}")
+                for field, name in missing_references(content, environment)
+            ]
+            if isinstance(content, dict) and "brands" in content:
+                faults.append((("brands",), "each brand has a file of its own, see docs/brands.md"))
+            if faults:
+                raise refused(faults)
+            return filled(content, environment)[0]
 
-    return load_yaml(path, Referring)
+    outputs = load_yaml(path, Referring)
 
+    class ReferringBrand(NotifierBrand):
+        @model_validator(mode="after")
+        def _refers_to_what_is_there(self) -> Self:
+            if faults := outputs.faults_of(self):
+                raise refused(faults)
+            return self
 
-def _missing(value: Any, environment: Mapping[str, str], field: tuple[str | int, ...]) -> Iterator[Fault]:
-    if isinstance(value, dict | list):
-        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _missing(item, environment, (*field, name))
-    elif isinstance(value, str):
-        for name, otherwise in ((found[1], found[2]) for found in _REFERENCE.finditer(value)):
-            if otherwise is None and not environment.get(name):
-                yield field, f"set the environment variable {name}"
-
-
-def _filled(value: Any, environment: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {name: _filled(item, environment) for name, item in value.items()}
-    if isinstance(value, list):
-        return [item for item in (_filled(item, environment) for item in value) if item != ""]
-    if isinstance(value, str):
-        return _REFERENCE.sub(lambda found: environment.get(found[1]) or found[2] or "", value)
-    return value
+    brands = load_brands(brands_directory, ReferringBrand)
+    return outputs.model_copy(update={"brands": {code: brand.as_brand() for code, brand in brands.items()}})

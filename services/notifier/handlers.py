@@ -15,6 +15,7 @@ from services.notifier.domain.notifications import (
     Notification,
     acknowledgement,
     addressed,
+    answering,
     bypasses_limits,
     contact_of,
     digest_due_at,
@@ -48,6 +49,7 @@ from shared.events import (
 )
 from shared.outbox import Outbox
 from shared.redaction import redact
+from shared.taxonomy import Channel
 
 _HOUR_SECONDS: Final = 3600
 
@@ -75,6 +77,10 @@ class Handlers:
         ]
         async with self._database.transaction() as connection:
             await self._remember(connection, [event for _, event in routed])
+            # Which mail it was comes by another topic, mostly before; if not, our Message-ID still names the ticket.
+            by_mail = {event.ticket_id for _, event in routed if event.channel is Channel.EMAIL}
+            contacts = await storage.contacts_for_replies(connection, by_mail) if by_mail else {}
+            made = [(answering(item, contacts.get(item.ticket_id)), who) for item, who in made if item.ticket_id]
             added = await storage.add_notifications(connection, [notification for notification, _ in made])
             fresh = {item.notification_id: (item, who) for item, who in made if item.notification_id in added}
             await self._acknowledge(connection, list(fresh.values()))

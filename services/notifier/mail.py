@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime
 from typing import Final
 
@@ -19,8 +19,22 @@ from services.notifier.domain.retry import Tried, Verdict, judge_smtp_code
 from services.notifier.settings import Settings
 from shared.taxonomy import Language
 
+
+class _MessageIds(UnstructuredHeader, BaseHeader):
+    """Message-IDs on one line: the standard library writes those that are longer than a line as encoded words, which no
+    mail program takes for ids.
+    """
+
+    def fold(self, *, policy: Policy) -> str:
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_HEADERS: Final = HeaderRegistry()
+for _name in ("in-reply-to", "references"):
+    _HEADERS.map_to_type(_name, _MessageIds)
+
 # Lines of 7 bits: every server takes them, with or without 8BITMIME.
-_POLICY: Final = SMTP.clone(cte_type="7bit")
+_POLICY: Final = SMTP.clone(cte_type="7bit", header_factory=_HEADERS)
 _ENHANCED_CODE: Final = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 _OURS_TO_MEND: Final = (
     aiosmtplib.SMTPAuthenticationError,
@@ -38,7 +52,10 @@ def message_of(notification: Notification, outputs: Outputs) -> EmailMessage:
     brand = outputs.brand(notification.brand)
     name = brand.name.zh if notification.language is Language.ZH else brand.name.en
     message = EmailMessage(policy=_POLICY)
-    message["Message-ID"] = f"<{notification.notification_id}@{brand.mail_from.partition('@')[2]}>"
+    host = brand.mail_from.partition("@")[2]
+    message["Message-ID"] = f"<{_local_id(notification)}@{host}>"
+    if answered := notification.data.get("in_reply_to"):
+        message["In-Reply-To"] = message["References"] = f"<{answered}>"
     message["Date"] = format_datetime(notification.caused_at)
     message["From"] = Address(display_name=_one_line(name), addr_spec=brand.mail_from)
     message["To"] = Address(addr_spec=notification.route.recipient)
@@ -49,6 +66,15 @@ def message_of(notification: Notification, outputs: Outputs) -> EmailMessage:
         message["X-Auto-Response-Suppress"] = "All"
     message.set_content(notification.text)
     return message
+
+
+def _local_id(notification: Notification) -> str:
+    """What a customer's answer brings back in its References: intake finds the ticket by it, however old it is. A
+    reminder has no ticket in it: what a lead answers is no message of the customer.
+    """
+    if notification.kind in (Kind.ACKNOWLEDGEMENT, Kind.REPLY):
+        return f"{notification.ticket_id}.{notification.notification_id}"
+    return str(notification.notification_id)
 
 
 def _one_line(value: str) -> str:

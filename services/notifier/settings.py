@@ -27,7 +27,7 @@ class Settings(CommonSettings):
 
     notifier_config_file: Path = Field(
         default=_REPOSITORY / "deploy" / "config" / "notifications.yaml",
-        description="brands, endpoints and people; its ${NAME} references are read from the environment",
+        description="endpoints and people; its ${NAME} references are read from the environment",
     )
     notifier_retry_delays_seconds: Annotated[
         tuple[Annotated[float, Field(ge=0)], ...], NoDecode, BeforeValidator(_from_list), Field(min_length=1)

@@ -77,6 +77,8 @@ class ContactRow(_Base, table=True):
     email: str | None = _text()
     reply_to: str | None = _text()
     language: str | None = _text()
+    message_id: str | None = _text()
+    subject: str | None = _text()
     updated_at: datetime = _timestamp()
 
 
@@ -140,6 +142,10 @@ class EndpointRow(_Base, table=True):
 
 # --- contacts --------------------------------------------------------------------------------------------------------
 
+_CONTACT_COLUMNS: Final = (
+    "ticket_id, sequence, brand, channel, customer_id, email, reply_to, language, message_id, subject"
+)
+
 
 async def remember_contacts(connection: AsyncConnection, contacts: Iterable[Contact]) -> None:
     """Store what the latest message of each ticket says of its customer; an older one changes nothing.
@@ -156,22 +162,25 @@ async def remember_contacts(connection: AsyncConnection, contacts: Iterable[Cont
             "email": contact.email,
             "reply_to": contact.reply_to,
             "language": contact.language,
+            "message_id": contact.message_id,
+            "subject": contact.subject,
         }
         for contact in sorted(contacts, key=lambda contact: contact.ticket_id)
     ]
     await connection.execute(
         text(
-            "INSERT INTO notifier.contacts AS known "
-            "(ticket_id, sequence, brand, channel, customer_id, email, reply_to, language, updated_at) "
-            "SELECT ticket_id, sequence, brand, channel, customer_id, email, reply_to, language, :now "
+            f"INSERT INTO notifier.contacts AS known ({_CONTACT_COLUMNS}, updated_at) "
+            f"SELECT {_CONTACT_COLUMNS}, :now "
             "FROM jsonb_populate_recordset(NULL::notifier.contacts, CAST(:rows AS jsonb)) "
             "ON CONFLICT (ticket_id) DO UPDATE SET sequence = excluded.sequence, brand = excluded.brand, "
             "channel = excluded.channel, customer_id = excluded.customer_id, email = excluded.email, "
             "reply_to = excluded.reply_to, language = coalesce(excluded.language, known.language), "
+            "message_id = coalesce(excluded.message_id, known.message_id), "
+            "subject = CASE WHEN excluded.message_id IS NULL THEN known.subject ELSE excluded.subject END, "
             "updated_at = excluded.updated_at "
-            "WHERE excluded.sequence > known.sequence "
-            "OR (excluded.sequence = known.sequence AND excluded.language IS DISTINCT FROM known.language "
-            "AND excluded.language IS NOT NULL)"
+            "WHERE excluded.sequence > known.sequence OR (excluded.sequence = known.sequence AND ("
+            "(excluded.language IS DISTINCT FROM known.language AND excluded.language IS NOT NULL) "
+            "OR (excluded.message_id IS DISTINCT FROM known.message_id AND excluded.message_id IS NOT NULL)))"
         ),
         {"rows": json.dumps(rows), "now": datetime.now(UTC)},
     )
@@ -195,7 +204,7 @@ async def contacts_for_replies(
     )
     rows = await connection.execute(
         text(
-            "SELECT ticket_id, sequence, brand, channel, customer_id, email, reply_to, language FROM notifier.contacts "
+            f"SELECT {_CONTACT_COLUMNS} FROM notifier.contacts "
             "WHERE ticket_id = ANY(:ids) ORDER BY ticket_id FOR UPDATE"
         ).bindparams(_uuids("ids")),
         {"ids": ordered},
@@ -210,6 +219,8 @@ async def contacts_for_replies(
             email=row.email,
             reply_to=row.reply_to,
             language=Language(row.language) if row.language else None,
+            message_id=row.message_id,
+            subject=row.subject,
         )
         for row in rows
         if row.sequence > 0

@@ -26,7 +26,7 @@ def build(settings: Settings | None = None) -> Service:
     """The service, not yet running. Raises ConfigError when the policies cannot be used."""
     settings = settings or Settings()
     service = Service("sla_timer", settings)
-    in_force = PoliciesInForce(settings.sla_timer_policies_file, settings.sla_timer_calendars_file, service.database)
+    in_force = PoliciesInForce(settings.policy_files, service.database)
     measures = Measures()
     firing = Firing(service.database, in_force, measures)
     handlers = Handlers(service.database, in_force, measures, group="sla_timer.tickets")

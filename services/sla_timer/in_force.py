@@ -12,11 +12,10 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from services.sla_timer import storage
-from services.sla_timer.config import load_policies
+from services.sla_timer.config import PolicyFiles, load_policies
 from services.sla_timer.domain.policies import Policies
 from services.sla_timer.storage import OUTBOX, InForce
 from shared import metrics, topics
@@ -33,8 +32,8 @@ _SERVICE: Final = "sla_timer"
 class PoliciesInForce:
     """`policies`: those of now. Raises ConfigError when the files cannot be used at the start."""
 
-    def __init__(self, sla: Path, calendars: Path, database: Database) -> None:
-        self._files = (sla, calendars)
+    def __init__(self, files: PolicyFiles, database: Database) -> None:
+        self._files = files
         self._database = database
         self._read = self._fingerprint()
         self.policies = self._load()
@@ -101,7 +100,7 @@ class PoliciesInForce:
 
     def _load(self) -> Policies:
         """In force from now on, until `announce` finds that they have been for longer."""
-        policies = load_policies(*self._files)
+        policies = load_policies(self._files)
         policies.since = datetime.now(UTC)
         return policies
 
@@ -110,7 +109,8 @@ class PoliciesInForce:
         is being replaced) counts as another.
         """
         content = hashlib.sha256()
-        for path in self._files:
+        for path in self._files.all:
+            content.update(path.name.encode() + b"\0")
             try:
                 content.update(path.read_bytes())
             except OSError as error:

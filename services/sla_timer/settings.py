@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, SecretStr
 
+from services.sla_timer.config import PolicyFiles
 from shared.settings import CommonSettings
 
 _CONFIG: Final = Path(__file__).parents[2] / "deploy" / "config"
@@ -22,7 +23,7 @@ class Settings(CommonSettings):
         default=_CONFIG / "calendars.yaml", description="when each brand and channel works, see docs/sla.md"
     )
     sla_timer_reload_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
-        default=5.0, description="how often the two files are looked at for a change"
+        default=5.0, description="how often these files, and the brands', are looked at for a change"
     )
     sla_timer_api_token: SecretStr | None = Field(
         default=None, description="bearer token of the API (/v1/...); without one it answers nobody"
@@ -35,3 +36,7 @@ class Settings(CommonSettings):
     sla_timer_arrivals_days: Annotated[int, Field(ge=35)] = Field(
         default=400, description="how long arrivals are kept, to learn what is usual at a time of the week"
     )
+
+    @property
+    def policy_files(self) -> PolicyFiles:
+        return PolicyFiles(self.sla_timer_policies_file, self.sla_timer_calendars_file, self.brands_directory)

@@ -34,6 +34,7 @@ def start(settings: Settings) -> Popen[bytes]:
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9",
         "SLA_TIMER_POLICIES_FILE": str(settings.sla_timer_policies_file),
         "SLA_TIMER_CALENDARS_FILE": str(settings.sla_timer_calendars_file),
+        "BRANDS_DIRECTORY": str(settings.brands_directory),
         "HTTP_PORT": "0",
         "LOG_LEVEL": "ERROR",
     }

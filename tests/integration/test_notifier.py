@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email
 import json
+import shutil
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -32,6 +33,7 @@ from services.notifier.domain.notifications import contact_of
 from services.notifier.domain.texts import reference_of
 from services.notifier.settings import Settings
 from shared import topics
+from shared.brands import BRANDS_DIRECTORY
 from shared.broker import Publisher, build_broker
 from shared.cloudevents import Outgoing, decode, trace_of
 from shared.database import Database
@@ -195,14 +197,14 @@ class World:
             return list(found)
 
 
-def _outputs_file(directory: Path) -> Path:
-    """The committed outputs, save that brand tp_wallet has no heads and nobody on call."""
-    content = yaml.safe_load(Settings().notifier_config_file.read_text(encoding="utf-8"))
+def _brands(directory: Path) -> Path:
+    """The committed brands, save that tp_wallet has no heads and nobody on call."""
+    copies = shutil.copytree(BRANDS_DIRECTORY, directory / "brands")
+    content = yaml.safe_load((copies / "tp_wallet.yaml").read_text(encoding="utf-8"))
     for section in ("heads", "on_call"):
-        del content["brands"]["tp_wallet"][section]
-    path = directory / "notifications.yaml"
-    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
-    return path
+        del content[section]
+    (copies / "tp_wallet.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    return copies
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +228,7 @@ async def world(kafka: Kafka, database: str, tmp_path_factory: pytest.TempPathFa
             kafka_bootstrap_servers=kafka.bootstrap_servers,
             kafka_idempotence=kafka.is_real,
             database_url=database,
-            notifier_config_file=_outputs_file(tmp_path_factory.mktemp("notifier")),
+            brands_directory=_brands(tmp_path_factory.mktemp("notifier")),
             notifier_retry_delays_seconds=(0.0, 0.1, 0.2),
             notifier_retry_jitter_share=0.0,
             notifier_delivery_timeout_seconds=2.0,
@@ -412,7 +414,8 @@ async def test_acknowledges_by_mail_in_the_language_of_the_message(world: World)
     assert mail["Subject"] == f"We have your message [ticket {reference_of(event.ticket_id)}]"
     assert mail["From"] == "UPay <service@upay.example>"
     assert mail["Auto-Submitted"] == "auto-replied"
-    assert mail["Message-ID"] == f"<{world.outcomes_of(event.ticket_id)[0].notification_id}@upay.example>"
+    notification_id = world.outcomes_of(event.ticket_id)[0].notification_id
+    assert mail["Message-ID"] == f"<{event.ticket_id}.{notification_id}@upay.example>"
     words = mail.get_content()
     assert "1. top-up" in words
     assert "2. refund" in words
@@ -510,6 +513,42 @@ async def test_a_later_messages_address_is_the_one_that_counts(world: World) -> 
     await world.publish(topics.TICKETS_ACTIVITY.name, reply_event(ticket_id, "hello"))
     await world.eventually_said(ticket_id, DELIVERED)
     assert [len(world.mailbox.to(address)) for address in (old, new)] == [0, 1]
+
+
+async def test_mails_stand_below_the_customers_latest_mail(world: World) -> None:
+    ticket_id, customer = uuid.uuid4(), Customer(id="li@mail.example")
+    address = f"{uuid.uuid4().hex[:8]}@customers.example"
+    fields = {"customer": customer, "reply_to": address}
+    first = message_event(ticket_id, message_id="first@mail.example", subject="充值没到账", **fields)
+    await world.publish(topics.TICKETS_MESSAGES.name, first)
+
+    async def is_known() -> bool:
+        async with world.database.transaction() as connection:
+            return ticket_id in await storage.contacts_for_replies(connection, [ticket_id])
+
+    await eventually(is_known)
+    routed = {"ticket_id": ticket_id, "channel": Channel.EMAIL, **fields}
+    await world.route(routed_event(**routed))
+    await world.eventually_said(ticket_id, DELIVERED)
+    second = first.model_copy(update={"message_id": "second@mail.example", "sequence": 2, "subject": "充值还没到"})
+    later = routed_event(**routed, revision=2, sequence=2, disposition=Disposition.FOLLOWED_UP)
+    # What is in the second mail is told before which mail it is, and the first comes once more.
+    async with world.database.transaction() as connection:
+        await storage.remember_contacts(connection, [contact_of(later)])
+        (contact,) = (await storage.contacts_for_replies(connection, [ticket_id])).values()
+        assert (contact.sequence, contact.message_id, contact.subject) == (2, "first@mail.example", "充值没到账")
+        for message in (second, first):
+            await storage.remember_contacts(connection, [contact_of(message)])
+    await world.publish(topics.TICKETS_ACTIVITY.name, reply_event(ticket_id, "到账了"))
+    await world.eventually_said(ticket_id, DELIVERED, DELIVERED)
+    acknowledged, replied = world.mailbox.to(address)
+    assert [mail["In-Reply-To"] for mail in (acknowledged, replied)] == [
+        "<first@mail.example>",
+        "<second@mail.example>",
+    ]
+    assert [mail["References"] for mail in (acknowledged, replied)] == ["<first@mail.example>", "<second@mail.example>"]
+    assert replied["Subject"] == "Re: 充值还没到"
+    assert replied["Message-ID"].startswith(f"<{ticket_id}.")
 
 
 async def test_a_secret_in_a_reply_is_neither_stored_nor_sent(world: World) -> None:

@@ -18,6 +18,7 @@ from services.notifier import storage
 from services.notifier.config import load_outputs, load_texts
 from services.notifier.domain.notifications import Notification, acknowledgement
 from services.notifier.settings import Settings
+from shared.brands import BRANDS_DIRECTORY
 from shared.database import Database
 from tests.support.waiting import eventually
 from tests.unit.notifier.examples import CONFIG_FILE, KEY, TRACE, routed_event
@@ -78,7 +79,8 @@ async def notifier_process(environment: dict[str, str]) -> AsyncIterator[asyncio
 
 
 def pending(environment: dict[str, str]) -> Notification:
-    made = acknowledgement(routed_event(), load_texts(), load_outputs(CONFIG_FILE, environment), TRACE)
+    outputs = load_outputs(CONFIG_FILE, BRANDS_DIRECTORY, environment)
+    made = acknowledgement(routed_event(), load_texts(), outputs, TRACE)
     assert made is not None
     return made
 

@@ -28,6 +28,7 @@ from services.sla_timer.settings import Settings
 from shared.calendars import Calendar
 from shared.database import Database
 from shared.taxonomy import Channel, Queue
+from tests.support.brands import write_brand
 from tests.support.sla_timer import TOKEN
 from tests.unit.sla_timer.traffic import Traffic
 
@@ -117,9 +118,10 @@ async def world(database: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         database_url=database,
         sla_timer_policies_file=sla,
         sla_timer_calendars_file=calendars,
+        brands_directory=write_brand(directory / "brands"),
         sla_timer_api_token=TOKEN,
     )
-    calendar = load_policies(sla, calendars).zone_calendar("upay")
+    calendar = load_policies(settings.policy_files).zone_calendar("upay")
     now = datetime.now(UTC)
     today = calendar.local(now).date()
     first = today - timedelta(days=DAYS)
@@ -139,6 +141,7 @@ async def world(database: str, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setenv("DATABASE_URL", world.settings.database_url.get_secret_value())
     monkeypatch.setenv("SLA_TIMER_POLICIES_FILE", str(world.settings.sla_timer_policies_file))
+    monkeypatch.setenv("BRANDS_DIRECTORY", str(world.settings.brands_directory))
     monkeypatch.setenv("SLA_TIMER_CALENDARS_FILE", str(world.settings.sla_timer_calendars_file))
     return world
 

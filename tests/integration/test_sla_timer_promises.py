@@ -25,6 +25,7 @@ from shared import metrics
 from shared.events import ActivityKind, EscalationLevel, SlaKind, Target
 from shared.events.tickets import Disposition
 from shared.taxonomy import Category, Priority
+from tests.support.brands import write_brand
 from tests.support.sla_timer import TOKEN, Replica, act, message, replicas, routed, running, settings_for
 from tests.support.waiting import eventually
 
@@ -107,6 +108,25 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_says_so(
     assert metrics.POLICIES_REJECTED.labels("sla_timer")._value.get() == 0
 
 
+async def test_an_edit_of_a_brands_file_counts_as_one_of_the_policies(settings: Settings, replica: Replica) -> None:
+    targets = {"*": {"first_response": "3h", "next_response": "3h", "resolution": "4h"}}
+    write_brand(settings.brands_directory, promises={"chat": {"channel": "app_chat", "targets": targets}})
+    assert replica.in_force.reload() is True
+    change = await replica.in_force.announce()
+    assert change is not None
+    assert (change.added, change.removed, change.changed) == (("some_brand_chat",), (), ())
+    write_brand(settings.brands_directory, "another")  # promises nothing of its own
+    assert replica.in_force.reload() is False
+    (settings.brands_directory / "some_brand.yaml").unlink()
+    assert replica.in_force.reload() is True
+    change = await replica.in_force.announce()
+    assert change is not None
+    assert change.removed == ("some_brand_chat",)
+    (settings.brands_directory / "another.yaml").rename(settings.brands_directory / "misnamed.yaml")
+    assert replica.in_force.reload() is False
+    assert metrics.POLICIES_REJECTED.labels("sla_timer")._value.get() == 1
+
+
 async def test_an_edit_of_peaks_alone_is_no_change_of_the_promises(settings: Settings, replica: Replica) -> None:
     since, version = replica.in_force.policies.since, replica.in_force.policies.version
     edit(settings, "least_arrivals: 10", "least_arrivals: 3")
@@ -138,6 +158,7 @@ async def test_a_calendar_of_yesterday_explains_what_was_promised_yesterday(
     monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
     monkeypatch.setenv("SLA_TIMER_POLICIES_FILE", str(settings.sla_timer_policies_file))
     monkeypatch.setenv("SLA_TIMER_CALENDARS_FILE", str(settings.sla_timer_calendars_file))
+    monkeypatch.setenv("BRANDS_DIRECTORY", str(settings.brands_directory))
     assert await asyncio.to_thread(main, ["explain", str(ticket)[:8]]) == 0
     told = capsys.readouterr().out
     assert f"Ticket {ticket}: upay, app_chat" in told

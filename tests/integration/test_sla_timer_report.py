@@ -365,6 +365,7 @@ def command(
     """`report` in the installation of `world`; its period unless the arguments say another."""
     monkeypatch.setenv("DATABASE_URL", world.settings.database_url.get_secret_value())
     monkeypatch.setenv("SLA_TIMER_POLICIES_FILE", str(world.settings.sla_timer_policies_file))
+    monkeypatch.setenv("BRANDS_DIRECTORY", str(world.settings.brands_directory))
     monkeypatch.setenv("SLA_TIMER_CALENDARS_FILE", str(world.settings.sla_timer_calendars_file))
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -1,14 +1,13 @@
 """The format of a scenario file: what customers of one brand go through, and what must come of it.
 
 `load(path)` reads and checks a file; README.md beside this file documents the format for those who write one. Nothing
-here knows how a scenario is played: the runner asks `Story.timed` for the steps and `Scenario.channel_message` for the
-records.
+here knows how a scenario is played: `play.py` asks `Story.timed` for the steps.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +26,6 @@ from pydantic import (
     model_validator,
 )
 
-from shared.events import ChannelMessage
 from shared.events.base import BrandCode, Identifier
 from shared.events.channel import Attachment, Customer, ShortText, Text
 from shared.events.sla import Target
@@ -47,6 +45,16 @@ class Outcome(StrEnum):
     FOLLOWED_UP = "followed_up"
     REOPENED = "reopened"
     DUPLICATE = "duplicate"  # nothing: no event, no ticket, no acknowledgement
+
+
+class Via(StrEnum):
+    """How a story's messages come in, and how its answers go back."""
+
+    CHANNEL = "channel"  # as its provider sends them, to intake's gateway
+    KAFKA = "kafka"  # published straight to `channel.messages`
+
+
+_ANSWERED_WITHOUT_PROVIDER: Final = frozenset({Channel.APP_CHAT, Channel.EMAIL, Channel.WEB_FORM})
 
 
 class Act(StrEnum):
@@ -131,6 +139,14 @@ class RoutingExpectation(_Strict):
         return self
 
 
+class Promise(_Strict):
+    """What a clock was promised: business seconds on a calendar, by a rule (its name without the priority)."""
+
+    calendar: str
+    seconds: Annotated[int, Field(ge=1)]
+    rule: str | None = None
+
+
 class MessageExpectation(RoutingExpectation):
     """What must come of a message."""
 
@@ -145,6 +161,7 @@ class MessageExpectation(RoutingExpectation):
         default=(), description="secrets as they stand in the message: found nowhere afterwards"
     )
     resumed: tuple[Target, ...] = Field(default=(), description="clocks that run again because the customer wrote")
+    promised: Mapping[Target, Promise] = Field(default_factory=dict, description="what these clocks were promised")
 
     @model_validator(mode="after")
     def _fits_its_outcome(self) -> Self:
@@ -239,8 +256,8 @@ class Story(_Strict):
     name: Slug
     about: ShortText
     channel: Channel
+    via: Via = Via.CHANNEL
     customer: StoryCustomer
-    reply_to: ShortText | None = None
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
 
     @property
@@ -258,6 +275,14 @@ class Story(_Strict):
     def duration(self) -> timedelta:
         """From the start to the last step."""
         return sum((step.after for step in self.steps), timedelta(0))
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.via is Via.KAFKA and self.channel not in _ANSWERED_WITHOUT_PROVIDER:
+            raise ValueError(f"`via: kafka`: an answer on {self.channel} needs what only its provider's message tells")
+        if self.channel in (Channel.EMAIL, Channel.WEB_FORM) and "@" not in self.customer.id:
+            raise ValueError(f"customer.id: on {self.channel} it is his mail address")
+        return self
 
     @model_validator(mode="after")
     def _can_happen(self) -> Self:
@@ -310,30 +335,6 @@ class Scenario(_Strict):
             if twice := {value for value in values if values.count(value) > 1}:
                 raise ValueError(f"{', '.join(sorted(twice))}: more than one story has this; each needs its own")
         return self
-
-    def channel_message(self, story: Story, position: int, sent_at: datetime, run: str) -> ChannelMessage:
-        """The record that step `position` (from 0, a message) of `story` sends.
-
-        `run` makes message ids and the customer unique, so that a scenario can be played again on the same database.
-        Raises TypeError where the step is an agent's.
-        """
-        step = story.steps[position]
-        if not isinstance(step, MessageStep):
-            raise TypeError(f"step {position + 1} of {story.name} is an agent's: it sends no message")
-        name = step.message.id or f"step-{position + 1}"
-        return ChannelMessage(
-            brand=self.brand,
-            channel=story.channel,
-            message_id=f"{run}-{story.name}-{name}",
-            customer=Customer.model_validate(
-                {**story.customer.model_dump(), "id": f"{story.customer.id}-{run}"},
-            ),
-            text=step.message.text,
-            subject=step.message.subject,
-            sent_at=sent_at,
-            reply_to=story.reply_to,
-            attachments=step.message.attachments,
-        )
 
 
 def load(path: Path) -> Scenario:

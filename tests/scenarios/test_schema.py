@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.brands import BRANDS_DIRECTORY, load_brands
 from shared.taxonomy import Priority
-from tests.scenarios.schema import Act, AgentStep, MessageStep, Outcome, Scenario, ScenarioError, load
+from tests.scenarios.schema import Act, AgentStep, MessageStep, Outcome, ScenarioError, Via, load
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.glob("*.yaml"))
@@ -53,27 +54,60 @@ def test_each_brand_has_its_file() -> None:
     assert [path.stem for path in FILES] == ["topay", "tp_wallet", "u_wallet", "u_wallet_app", "upay", "upay_wallet"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_file_tells_three_to_five_stories(path: Path) -> None:
-    assert 3 <= len(load(path).stories) <= 5
+GUIDES = {
+    # What each brand's guide names: its channels, and what its customers come with.
+    "upay_wallet": (
+        {"app_chat", "web_form", "phone", "email", "wechat", "weibo"},
+        {"top_up", "missing_funds", "account_security", "promotions"},
+    ),
+    "u_wallet": (
+        {"phone", "app_chat", "email", "wechat", "weibo"},
+        {
+            *("account_security", "account_access", "payment_failed", "balance_statement", "refund", "how_to"),
+            *("dispute", "fees_limits", "app_technical", "complaint"),
+        },
+    ),
+    "upay": (
+        {"app_chat", "phone", "email", "wechat", "weibo", "facebook", "x"},
+        {"how_to", "account_security", "payment_failed", "complaint", "account_access", "app_technical"},
+    ),
+    "u_wallet_app": (
+        {"app_chat", "phone", "email", "wechat", "weibo", "facebook", "x", "whatsapp", "telegram"},
+        {"payment_failed", "account_access", "top_up", "withdrawal", "account_security"},
+    ),
+    "topay": (
+        {"app_chat", "web_form", "email", "phone", "x", "facebook", "wechat"},
+        {"account_access", "payment_failed", "missing_funds", "account_security", "feedback"},
+    ),
+    "tp_wallet": (
+        {"app_chat", "web_form", "email", "telegram", "phone"},
+        {"account_security", "top_up", "missing_funds"},
+    ),
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_message_step_makes_a_record_of_its_own(path: Path) -> None:
-    scenario = load(path)
-    ids: set[str] = set()
-    duplicates = 0
-    messages = 0
-    for story in scenario.stories:
-        for position, (at, step) in enumerate(story.timed(START)):
-            if isinstance(step, MessageStep):
-                message = scenario.channel_message(story, position, at, "r1")
-                assert message.brand == path.stem
-                assert message.text
-                ids.add(message.message_id)
-                messages += 1
-                duplicates += step.expect.outcome is Outcome.DUPLICATE
-    assert len(ids) == messages - duplicates
+def test_every_file_tells_what_its_guide_names(path: Path) -> None:
+    """Every channel, and every kind of problem, in a story of its own that is sure of its category."""
+    stories = load(path).stories
+    channels, categories = GUIDES[path.stem]
+    opening = [step.expect for story in stories for step in story.steps[:1] if isinstance(step, MessageStep)]
+    assert {story.channel for story in stories} == channels
+    assert categories <= {expect.category[0] for expect in opening if len(expect.category) == 1}
+    assert 8 <= len(stories) <= 14
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_channel_of_the_brand_has_a_story(path: Path) -> None:
+    """An acknowledgement has reached a customer of each."""
+    stories = load(path).stories
+    acknowledged = {
+        story.channel
+        for story in stories
+        for step in story.steps
+        if isinstance(step, MessageStep) and step.expect.acknowledged_in
+    }
+    assert acknowledged == set(load_brands(BRANDS_DIRECTORY)[path.stem].channels)
 
 
 def test_together_they_meet_every_outcome_and_most_acts() -> None:
@@ -89,16 +123,7 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
     assert story.tickets == 1
     assert story.duration() == timedelta(seconds=30)
     assert [at for at, _ in story.timed(START)] == [START, START + timedelta(seconds=30)]
-    message = scenario.channel_message(story, 0, START, "r1")
-    assert message.message_id == "r1-one-first"
-    assert message.customer.id == "c-1-r1"
-    assert message.sent_at == START
-
-
-def test_an_agents_step_sends_no_message(tmp_path: Path) -> None:
-    scenario: Scenario = load(written(document(), tmp_path))
-    with pytest.raises(TypeError, match="step 2 of one is an agent's"):
-        scenario.channel_message(scenario.stories[0], 1, START, "r1")
+    assert story.via is Via.CHANNEL
 
 
 def test_one_category_may_stand_without_a_list(tmp_path: Path) -> None:
@@ -123,6 +148,8 @@ def test_one_category_may_stand_without_a_list(tmp_path: Path) -> None:
         (0, {"outcome": "reopened"}, "step 1: there is no resolved ticket to reopen"),
         (0, {"linked": True}, "step 1: there is no earlier ticket to be linked with"),
         (0, {"outcome": "followed_up", "acknowledged_in": "en"}, "are of a message that opens a ticket"),
+        (0, {"promised": {"answer": {"calendar": "always", "seconds": 60}}}, "steps.1.expect.promised.answer"),
+        (0, {"promised": {"resolution": {"seconds": 60}}}, "steps.1.expect.promised.resolution.calendar"),
         (0, {"outcome": "duplicate", "priority": "P1"}, "a duplicate has no effect: leave out priority"),
         (0, {"outcome": "duplicate"}, "step 1: a duplicate, and only a duplicate, has the `id` of an earlier message"),
     ],
@@ -189,6 +216,21 @@ def test_stories_do_not_touch_each_other(tmp_path: Path, same: str) -> None:
     content["stories"].append(other)
     with pytest.raises(ScenarioError, match="more than one story has this"):
         load(written(content, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"channel": "telegram", "via": "kafka"}, "an answer on telegram needs what only its provider's message tells"),
+        ({"channel": "email"}, "customer.id: on email it is his mail address"),
+    ],
+)
+def test_a_story_whose_customer_cannot_be_answered_is_refused(tmp_path: Path, change: Document, fault: str) -> None:
+    content = document()
+    content["stories"][0] |= change
+    with pytest.raises(ScenarioError) as raised:
+        load(written(content, tmp_path))
+    assert fault in str(raised.value)
 
 
 def test_a_misspelt_field_of_the_customer_is_named(tmp_path: Path) -> None:

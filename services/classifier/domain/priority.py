@@ -11,8 +11,10 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.classifier.domain.scoring import Condition, condition
+from shared.brands import BrandFile
 from shared.events import Reason
 from shared.taxonomy import CATEGORIES, Category, Channel, Priority
+from shared.yaml_files import Fault
 
 _STEPS: Final = {"+1": 1, "-1": -1}
 
@@ -60,8 +62,16 @@ class RulePolicy(_Policy):
 
 
 class BrandPolicy(_Policy):
+    """Rules that are off at a brand, and amounts of its own."""
+
     off: frozenset[str] = frozenset()
     amounts: Mapping[str, Amounts] = Field(default_factory=dict)
+
+
+class ClassifierBrand(BrandFile):
+    """A brand's file as the classifier reads it."""
+
+    priorities: BrandPolicy = BrandPolicy()
 
 
 class PriorityPolicy(_Policy):
@@ -70,7 +80,6 @@ class PriorityPolicy(_Policy):
     amounts: Mapping[str, Amounts]
     cny_worth: Mapping[str, Annotated[Decimal, Field(gt=0)]]
     rules: Mapping[str, RulePolicy]
-    brands: Mapping[str, BrandPolicy] = Field(default_factory=dict)
     contact_gap_minutes: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")
@@ -80,10 +89,15 @@ class PriorityPolicy(_Policy):
                 for amount in (when.amount_from, when.amount_below):
                     if amount is not None and "CNY" not in self.amounts.get(amount, {}):
                         raise ValueError(f"rule {name!r} names the amount {amount!r}: give it under `amounts`, in CNY")
-        for brand, own in self.brands.items():
-            if unknown := (own.off - self.rules.keys()) | (own.amounts.keys() - self.amounts.keys()):
-                raise ValueError(f"brand {brand!r} names {', '.join(sorted(unknown))}: no such rule or amount")
         return self
+
+    def faults_of(self, own: BrandPolicy) -> list[Fault]:
+        """Where a brand's policy names a rule or an amount that is not there."""
+        faults: list[Fault] = []
+        if unknown := own.off - self.rules.keys():
+            faults.append((("off",), f"no such rule: {', '.join(sorted(unknown))}"))
+        faults += [(("amounts", name), "no such amount") for name in own.amounts if name not in self.amounts]
+        return faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +132,13 @@ _NO_BRAND: Final = BrandPolicy()
 
 
 class PriorityRules:
-    """The policy, ready to decide. Raises BadRule when a rule names a concept that is not among `known`."""
+    """The policy, ready to decide. `brands`: what each has of its own. Raises BadRule when a rule names a concept that
+    is not among `known`.
+    """
 
-    def __init__(self, policy: PriorityPolicy, known: Collection[str]) -> None:
+    def __init__(self, policy: PriorityPolicy, known: Collection[str], brands: Mapping[str, BrandPolicy]) -> None:
         self._policy = policy
+        self._brands = brands
         self._rules = tuple(
             _Rule(
                 name,
@@ -171,7 +188,7 @@ class PriorityRules:
         return priority.more_urgent(before), reasons
 
     def _applying(self, situation: Situation) -> list[_Rule]:
-        own = self._policy.brands.get(situation.brand or "", _NO_BRAND)
+        own = self._brands.get(situation.brand or "", _NO_BRAND)
         applying = []
         for rule in self._rules:
             for when, found in rule.whens:

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import yaml
+from pydantic import model_validator
 
 from services.classifier.domain.lexicon import BadTerm, Lexicon
-from services.classifier.domain.priority import PriorityPolicy, PriorityRules
+from services.classifier.domain.priority import BrandPolicy, ClassifierBrand, PriorityPolicy, PriorityRules
 from services.classifier.domain.scoring import BadRule, RuleModel
-from shared.yaml_files import ConfigError, load_yaml
+from shared.brands import BRANDS_DIRECTORY, load_brands
+from shared.yaml_files import ConfigError, load_yaml, refused
 
 RULES: Final = Path(__file__).resolve().parents[1] / "rules"
 PRIORITIES: Final = RULES / "priorities.yaml"
@@ -60,8 +62,10 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def load_rulebook(priorities: Path = PRIORITIES) -> Rulebook:
-    """The shipped rules, with `priorities` in place of the shipped priorities. Raises ConfigError."""
+def load_rulebook(priorities: Path = PRIORITIES, brands: Path = BRANDS_DIRECTORY) -> Rulebook:
+    """The shipped rules, with `priorities` in place of the shipped priorities, and what the files in `brands` say of
+    priorities. Raises ConfigError.
+    """
     terms: dict[str, list[str]] = {}
     for language in ("zh", "en"):
         for concept, spoken in _load(RULES / f"concepts_{language}.yaml").items():
@@ -74,12 +78,14 @@ def load_rulebook(priorities: Path = PRIORITIES) -> Rulebook:
     }
     model = _load(RULES / "model.yaml")
     languages = _load(RULES / "languages.yaml")
+    policy = load_yaml(priorities, PriorityPolicy)
+    of_brands = _load_brands(brands, policy)
     try:
         return Rulebook(
             version=_version(),
             lexicon=Lexicon(terms, values, _URGENCY),
             rules=RuleModel(model, concepts),
-            priorities=PriorityRules(load_yaml(priorities, PriorityPolicy), concepts),
+            priorities=PriorityRules(policy, concepts, of_brands),
             english=frozenset(languages["english"]),
             other_latin=frozenset(languages["other"]),
             matters=_known(model["matters"], concepts),
@@ -89,6 +95,17 @@ def load_rulebook(priorities: Path = PRIORITIES) -> Rulebook:
         )
     except (BadTerm, BadRule) as error:
         raise ConfigError(f"{priorities}, {RULES}: {error}") from error
+
+
+def _load_brands(directory: Path, policy: PriorityPolicy) -> Mapping[str, BrandPolicy]:
+    class Checked(ClassifierBrand):
+        @model_validator(mode="after")
+        def _names_what_is_there(self) -> Self:
+            if faults := policy.faults_of(self.priorities):
+                raise refused([(("priorities", *field), why) for field, why in faults])
+            return self
+
+    return {code: brand.priorities for code, brand in load_brands(directory, Checked).items()}
 
 
 def _version() -> str:

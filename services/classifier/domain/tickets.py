@@ -52,16 +52,25 @@ class Routed:
 
 
 def merge(
-    before: TicketState | None, decision: Decision, message: Message, sent_at: datetime, rules: PriorityRules
+    before: TicketState | None,
+    decision: Decision,
+    message: Message,
+    sent_at: datetime,
+    rules: PriorityRules,
+    *,
+    is_edit: bool = False,
 ) -> Routed:
-    """The ticket after `message`. Pure; `before` is None for a ticket's first message."""
+    """The ticket after `message`. Pure; `before` is None for a ticket's first message.
+
+    An edit is decided on its new words. It is no further contact.
+    """
     if before is None:
         return _opened(decision, sent_at)
     moves, why = _moves(before, decision)
     category = decision.category if moves else before.category
     queue = decision.queue if moves else before.queue
     # Lines typed one after another are one contact; messages may arrive out of order.
-    new_contact = sent_at - before.last_message_at >= rules.contact_gap
+    new_contact = not is_edit and sent_at - before.last_message_at >= rules.contact_gap
     contacts = min(_MOST_CONTACTS, before.contacts + new_contact)
     priority, reasons = rules.raise_further(
         _situation(before, decision, category, contacts),

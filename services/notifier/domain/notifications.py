@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """How the customer of a ticket is reached, as of message number `sequence`; `language` is none until classified."""
+    """How the customer of a ticket is reached, as of message number `sequence`; `language` is none until classified.
+
+    `message_id` and `subject` are those of his latest mail, so that an answer stands below it in his mail program.
+    """
 
     ticket_id: uuid.UUID
     sequence: int
@@ -68,6 +72,8 @@ class Contact:
     email: str | None
     reply_to: str | None
     language: Language | None
+    message_id: str | None = None
+    subject: str | None = None
 
     def route(self, outputs: Outputs) -> Route:
         return customer_route(
@@ -102,7 +108,17 @@ class Notification:
     traceparent: str
 
 
+_MESSAGE_ID: Final = re.compile(r"[!-;=?A-~]{1,100}@[!-;=?A-~]{1,100}")
+"""What may stand between the brackets of a Message-ID (RFC 5322, 3.6.4). The ids of mails that had none do not fit."""
+
+
 def contact_of(event: TicketMessage | TicketRouted) -> Contact:
+    # A routed ticket tells what is in the message, not which one it is.
+    is_mail = (
+        isinstance(event, TicketMessage)
+        and event.channel is Channel.EMAIL
+        and _MESSAGE_ID.fullmatch(event.message_id) is not None
+    )
     return Contact(
         ticket_id=event.ticket_id,
         sequence=event.sequence,
@@ -112,6 +128,8 @@ def contact_of(event: TicketMessage | TicketRouted) -> Contact:
         email=event.customer.email,
         reply_to=event.reply_to,
         language=event.language if isinstance(event, TicketRouted) else event.customer.language,
+        message_id=event.message_id if isinstance(event, TicketMessage) and is_mail else None,
+        subject=event.subject if is_mail else None,
     )
 
 
@@ -124,7 +142,10 @@ def latest_contacts(events: Sequence[TicketMessage | TicketRouted]) -> dict[uuid
             latest[contact.ticket_id] = contact
             continue
         newer, older = (contact, known) if contact.sequence >= known.sequence else (known, contact)
-        latest[contact.ticket_id] = replace(newer, language=newer.language or older.language)
+        mail = newer if newer.message_id is not None else older
+        latest[contact.ticket_id] = replace(
+            newer, language=newer.language or older.language, message_id=mail.message_id, subject=mail.subject
+        )
     return latest
 
 
@@ -136,10 +157,11 @@ def acknowledgement(routed: TicketRouted, texts: Texts, outputs: Outputs, tracep
     points = acknowledged_points(routed)
     # In triage the category is a guess: its next steps could mislead, so a person is announced in general terms.
     category = Category.OTHER if routed.queue is Queue.TRIAGE else routed.category
+    brand = outputs.brand(routed.brand)
     subject, text = acknowledgement_text(
-        texts,
+        texts.in_words_of(brand.texts),
         ticket_id=routed.ticket_id,
-        brand_names=outputs.brand(routed.brand).name.by_language,
+        brand_names=brand.name.by_language,
         language=routed.language,
         category=category,
         points=points,
@@ -162,6 +184,13 @@ def acknowledgement(routed: TicketRouted, texts: Texts, outputs: Outputs, tracep
         caused_at=routed.decided_at,
         traceparent=traceparent,
     )
+
+
+def answering(acknowledged: Notification, contact: Contact | None) -> Notification:
+    """An acknowledgement that names the mail which it answers, where that is known."""
+    if contact is None or contact.message_id is None:
+        return acknowledged
+    return replace(acknowledged, data={**acknowledged.data, "in_reply_to": contact.message_id})
 
 
 def acknowledged_points(routed: TicketRouted) -> tuple[Category, ...]:
@@ -209,14 +238,18 @@ def reply(activity: TicketActivity, text: str, traceparent: str) -> Notification
 
 
 def addressed(waiting: Notification, contact: Contact, texts: Texts, outputs: Outputs) -> Notification:
-    """A reply with its contact: the route, the subject in the customer's language."""
+    """A reply with its contact: the route, and the subject: that of his mail, else ours in his language."""
     language = contact.language or Language.OTHER
     names = outputs.brand(contact.brand).name.by_language
-    subject = " / ".join(
-        book.reply_subject.format(
-            brand=names[Language.ZH if book is texts.zh else Language.EN], reference=reference_of(contact.ticket_id)
+    subject = (
+        f"Re: {contact.subject}"
+        if contact.subject
+        else " / ".join(
+            book.reply_subject.format(
+                brand=names[Language.ZH if book is texts.zh else Language.EN], reference=reference_of(contact.ticket_id)
+            )
+            for book in texts.of(language)
         )
-        for book in texts.of(language)
     )
     return replace(
         waiting,
@@ -233,6 +266,7 @@ def _customer_data(contact: Contact) -> dict[str, Any]:
         "channel": contact.channel.value,
         "customer_id": contact.customer_id,
         "reply_to": contact.reply_to,
+        **({} if contact.message_id is None else {"in_reply_to": contact.message_id}),
     }
 
 

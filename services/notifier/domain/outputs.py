@@ -1,4 +1,4 @@
-"""Where a notification goes: what `notifications.yaml` may say, and the choice of output it leads to."""
+"""Where a notification goes: what `notifications.yaml` and brands' files may say, and which output that leads to."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from services.notifier.domain.texts import OwnTexts
+from shared.brands import DEFAULT, BrandFile, BrandReach, Name, PeopleByQueue
 from shared.events import EscalationLevel, Output
 from shared.taxonomy import Channel, Language, Queue
+from shared.yaml_files import Fault, refused
 
-DEFAULT: Final = "default"
 MAIL_ENDPOINT: Final = "mail"
 """Endpoint name of the mail server: one host, one limit, like an endpoint of webhooks."""
 
@@ -71,21 +72,8 @@ def _signing_key(secret: SecretStr) -> SecretStr:
     return secret
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
 MailAddress = Annotated[str, AfterValidator(_mail_address)]
 Secret = Annotated[SecretStr, AfterValidator(_signing_key)]
-
-Fault = tuple[tuple[str | int, ...], str]
-"""The way to a field from the top of the file, and what is wrong with it."""
-
-
-def refused(faults: Sequence[Fault]) -> ValidationError:
-    """To be raised by a validator of the whole file: each fault is told at its own field, and so with its own line."""
-    details: list[InitErrorDetails] = [
-        {"type": PydanticCustomError("refused", "{why}", {"why": why}), "loc": field, "input": None}
-        for field, why in faults
-    ]
-    return ValidationError.from_exception_data("notifications.yaml", details, hide_input=True)
 
 
 class _Part(BaseModel):
@@ -114,34 +102,12 @@ class Person(_Part):
         return self
 
 
-class BrandName(_Part):
-    zh: Annotated[str, Field(min_length=1, max_length=80)]
-    en: Annotated[str, Field(min_length=1, max_length=80)]
-
-    @property
-    def by_language(self) -> Mapping[Language, str]:
-        return {Language.ZH: self.zh, Language.EN: self.en}
+TextsByLanguage = Mapping[Literal[Language.ZH, Language.EN], OwnTexts]
 
 
-PeopleByQueue = Mapping[Queue | Literal["default"], tuple[Name, ...]]
-
-
-class Brand(_Part):
-    """`gateways` are looked up by channel, people by queue; what they do not name goes to their `default`."""
-
-    name: BrandName
+class Brand(BrandReach):
     mail_from: MailAddress
-    gateways: Mapping[Channel | Literal["default"], Name]
-    leads: PeopleByQueue
-    heads: PeopleByQueue = Field(default_factory=dict)
-    on_call: PeopleByQueue = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _has_defaults(self) -> Self:
-        for field in ("gateways", "leads", "heads", "on_call"):
-            if field in self.model_fields_set and DEFAULT not in getattr(self, field):
-                raise ValueError(f"`{field}` needs a `default`")
-        return self
+    texts: TextsByLanguage = Field(default_factory=dict)
 
     @property
     def people(self) -> Mapping[EscalationLevel, PeopleByQueue]:
@@ -152,18 +118,27 @@ class Brand(_Part):
         }
 
 
+class NotifierBrand(BrandFile):
+    """A brand's file as the notifier reads it."""
+
+    mail_from: MailAddress
+    texts: TextsByLanguage = Field(default_factory=dict)
+
+    def as_brand(self) -> Brand:
+        return Brand(**{field: getattr(self, field) for field in Brand.model_fields if field in self.model_fields_set})
+
+
 class Outputs(_Part):
-    """The whole file. A brand that it does not name is treated as `brands.default`."""
+    """`notifications.yaml`, and the `brands` that have a file of their own; any other is treated as `default_brand`."""
 
     mail_channels: frozenset[Channel]
     endpoints: Mapping[Name, Endpoint]
     people: Mapping[Name, Person]
-    brands: Mapping[Name, Brand]
+    default_brand: Brand
+    brands: Mapping[str, Brand] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _refers_to_what_is_there(self) -> Self:
-        if DEFAULT not in self.brands:
-            raise ValueError("`brands` needs a `default` for brands that are not named")
         faults: list[Fault] = []
         if MAIL_ENDPOINT in self.endpoints:
             faults.append((("endpoints", MAIL_ENDPOINT), "the name is taken by the mail server"))
@@ -172,27 +147,31 @@ class Outputs(_Part):
             for name, person in self.people.items()
             if person.endpoint is not None and person.endpoint not in self.endpoints
         ]
-        for code, brand in self.brands.items():
-            faults += [
-                (("brands", code, "gateways", channel), f"no endpoint {endpoint}")
-                for channel, endpoint in brand.gateways.items()
-                if endpoint not in self.endpoints
-            ]
-            faults += [
-                (("brands", code, section, queue, number), f"no person {name}")
-                for section, by_queue in (("leads", brand.leads), ("heads", brand.heads), ("on_call", brand.on_call))
-                for queue, names in by_queue.items()
-                for number, name in enumerate(names)
-                if name not in self.people
-            ]
-            if not brand.leads[DEFAULT]:
-                faults.append((("brands", code, "leads", DEFAULT), "name somebody: escalations end here"))
+        faults += [(("default_brand", *field), why) for field, why in self.faults_of(self.default_brand)]
         if faults:
             raise refused(faults)
         return self
 
+    def faults_of(self, brand: BrandReach) -> list[Fault]:
+        """Where it names an endpoint or a person that is not there, or nobody at all."""
+        faults: list[Fault] = [
+            (("gateways", channel), f"no endpoint {endpoint}")
+            for channel, endpoint in brand.gateways.items()
+            if endpoint not in self.endpoints
+        ]
+        faults += [
+            ((section, queue, number), f"no person {name}")
+            for section, by_queue in (("leads", brand.leads), ("heads", brand.heads), ("on_call", brand.on_call))
+            for queue, names in by_queue.items()
+            for number, name in enumerate(names)
+            if name not in self.people
+        ]
+        if not brand.leads[DEFAULT]:
+            faults.append((("leads", DEFAULT), "name somebody: escalations end here"))
+        return faults
+
     def brand(self, code: str) -> Brand:
-        return self.brands.get(code) or self.brands[DEFAULT]
+        return self.brands.get(code) or self.default_brand
 
     @property
     def endpoint_names(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from shared.taxonomy import CATEGORIES, Category, Fact, Language
 STEPS_PER_POINT: Final = 2
 """Self-help steps under each point when a customer raised several: the answer to each stays readable on a phone."""
 
+_ACKNOWLEDGEMENT_FIELDS: Final = frozenset({"brand", "reference"})
 _FIELDS: Final = frozenset(
     {"brand", "reference", "queue", "priority", "target", "due", "left", "late", "level", "count"}
 )
@@ -22,14 +23,19 @@ _HOUR_SECONDS: Final = 3600
 _MINUTE_SECONDS: Final = 60
 
 
-def _known_fields(template: str) -> str:
+def _known_fields(template: str, known: frozenset[str] = _FIELDS) -> str:
     for _, name, _, _ in string.Formatter().parse(template):
-        if name is not None and name not in _FIELDS:
-            raise ValueError(f"unknown placeholder {{{name}}}; known are {', '.join(sorted(_FIELDS))}")
+        if name is not None and name not in known:
+            raise ValueError(f"unknown placeholder {{{name}}}; known are {', '.join(sorted(known))}")
     return template
 
 
 Template = Annotated[str, Field(min_length=1), AfterValidator(_known_fields)]
+Opening = Annotated[
+    str,
+    Field(min_length=1),
+    AfterValidator(lambda template: _known_fields(template, _ACKNOWLEDGEMENT_FIELDS)),
+]
 Line = Annotated[str, Field(min_length=1)]
 
 
@@ -88,13 +94,14 @@ class TextBook(_Part):
 
     acknowledgement_subject: Template
     reply_subject: Template
-    received: Template
+    received: Opening
     points: Line
     steps: Line
     questions: Line
     safety: Line
     freeze: Line
     closing: Line
+    signature: Line | None = None
     categories: Mapping[Category, CategoryText]
     facts: Mapping[Fact, Line]
     targets: Mapping[Target, Line]
@@ -112,9 +119,30 @@ class TextBook(_Part):
         return entries
 
 
+class OwnCategoryText(_Part):
+    next: Line | None = None
+    steps: Annotated[tuple[Line, ...], Field(min_length=2, max_length=5)] | None = None
+
+
+class OwnTexts(_Part):
+    """What a brand says in its own words in its acknowledgements, in one language; the rest is as at every brand.
+
+    The questions for missing facts and the warnings about secrets are everybody's: no brand can leave them out.
+    """
+
+    received: Opening | None = None
+    closing: Line | None = None
+    signature: Line | None = None
+    categories: Mapping[Category, OwnCategoryText] = Field(default_factory=dict)
+
+
 class Texts(_Part):
     zh: TextBook
     en: TextBook
+
+    def in_words_of(self, own: Mapping[Any, OwnTexts]) -> Texts:
+        """With a brand's own words, by language, in the place of everybody's."""
+        return Texts(zh=_reworded(self.zh, own.get(Language.ZH)), en=_reworded(self.en, own.get(Language.EN)))
 
     def of(self, language: Language) -> tuple[TextBook, ...]:
         """The book of `language`; both for a language that Switchyard does not write: one of them may be understood."""
@@ -183,8 +211,24 @@ def acknowledgement_text(
         if safety_first:
             paragraphs.append(book.safety)
         paragraphs.append(book.closing)
+        if book.signature:
+            paragraphs.append(book.signature)
         parts.append("\n\n".join(paragraphs))
     return subject, "\n\n———\n\n".join(parts)
+
+
+def _reworded(book: TextBook, own: OwnTexts | None) -> TextBook:
+    if own is None:
+        return book
+    categories = {
+        **book.categories,
+        **{each: book.categories[each].model_copy(update=_said(words)) for each, words in own.categories.items()},
+    }
+    return book.model_copy(update=_said(own) | {"categories": categories})
+
+
+def _said(part: _Part) -> dict[str, Any]:
+    return {name: value for name in part.model_fields_set if (value := getattr(part, name)) is not None}
 
 
 def _list(heading: str, lines: Iterable[str]) -> str:

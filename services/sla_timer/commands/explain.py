@@ -51,7 +51,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 async def _explain(reference: str) -> str:
     settings = Settings()
-    policies = load_policies(settings.sla_timer_policies_file, settings.sla_timer_calendars_file)
+    policies = load_policies(settings.policy_files)
     database = Database(settings, service="sla_timer")
     try:
         async with database.transaction() as connection:

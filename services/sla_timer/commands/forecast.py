@@ -102,7 +102,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _policies(settings: Settings) -> Policies:
-    return load_policies(settings.sla_timer_policies_file, settings.sla_timer_calendars_file)
+    return load_policies(settings.policy_files)
 
 
 async def _forecast(settings: Settings, policies: Policies, asked: Asked, now: datetime) -> DayForecast:

@@ -109,7 +109,7 @@ def _question(chosen: argparse.Namespace, settings: Settings) -> Question:
         first = error.errors(include_input=False, include_url=False)[0]
         raise WrongQuestion(f"--{first['loc'][0]}", first["msg"]) from None
     try:
-        return question_of(asked, load_policies(settings.sla_timer_policies_file, settings.sla_timer_calendars_file))
+        return question_of(asked, load_policies(settings.policy_files))
     except WrongQuestion as error:
         raise WrongQuestion(f"--{error.field}", error.detail) from None
 

@@ -10,18 +10,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
+from services.sla_timer.commands.policies import add_files, files_of
 from services.sla_timer.commands.report import table
-from services.sla_timer.config import load_policies
-from services.sla_timer.domain.policies import PolicyFile
+from services.sla_timer.config import load_policies, load_policy_file
 from services.sla_timer.domain.reports import Figures, duration_text
 from services.sla_timer.pictures import CannotDraw
-from services.sla_timer.settings import Settings
 from services.sla_timer.simulation.figures import SimulationFigures, TargetFigures, figures_of, lines
 from services.sla_timer.simulation.invariants import Broken
 from services.sla_timer.simulation.picture import draw
 from services.sla_timer.simulation.world import FIRST_DAY, TICKETS_PER_WEEK, Setting, simulate
 from shared.calendars import load_calendars
-from shared.yaml_files import ConfigError, load_yaml
+from shared.yaml_files import ConfigError
 
 _UNUSABLE: Final = 1
 _BROKEN: Final = 3
@@ -54,8 +53,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="X",
         help="times the agents that a lead would plan: 0.8 is one in five fewer",
     )
-    simulation.add_argument("--sla", type=Path, metavar="FILE", help="default: SLA_TIMER_POLICIES_FILE")
-    simulation.add_argument("--calendars", type=Path, metavar="FILE", help="default: SLA_TIMER_CALENDARS_FILE")
+    add_files(simulation)
     simulation.add_argument("--json", action="store_true", help="one JSON object, times in seconds")
     simulation.add_argument("--png", type=Path, metavar="FILE", help="draw the picture as well")
     simulation.set_defaults(run=_run)
@@ -83,14 +81,12 @@ def _positive(value: str) -> float:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    settings = Settings()
-    sla = chosen.sla or settings.sla_timer_policies_file
-    calendars = chosen.calendars or settings.sla_timer_calendars_file
+    files = files_of(chosen)
     try:
-        load_policies(sla, calendars)
+        load_policies(files)
         setting = Setting(
-            file=load_yaml(sla, PolicyFile),
-            calendars=load_calendars(calendars),
+            file=load_policy_file(files),
+            calendars=load_calendars(files.calendars),
             seed=chosen.seed,
             weeks=chosen.weeks,
             first=chosen.first,

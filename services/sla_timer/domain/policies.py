@@ -30,6 +30,7 @@ class PolicyError(ValueError):
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(f"{field}: {message}" if field else message)
+        self.reason = message
         self.field = field
 
 
@@ -196,18 +197,32 @@ class Targets(BaseModel):
         }[target]
 
 
-class Rule(BaseModel):
-    """One rule of `sla.yaml`: for these brands, channels and categories, a calendar and targets by priority."""
+class RuleTerms(BaseModel):
+    """What a rule of `sla.yaml` and a promise in a brand's file have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
-    brand: Annotated[tuple[_Any | BrandCode, ...], BeforeValidator(_as_list), Field(min_length=1)] = (ANY,)
     channel: Annotated[tuple[_Any | Channel, ...], BeforeValidator(_as_list), Field(min_length=1)] = (ANY,)
     category: Annotated[tuple[_Any | Category, ...], BeforeValidator(_as_list), Field(min_length=1)] = (ANY,)
-    calendar: str
     warnings: _Warnings = (0.8,)
     escalations: _Escalations = ()
     targets: Annotated[dict[_Any | Priority, Targets], Field(min_length=1)]
+
+
+class Rule(RuleTerms):
+    """One rule of `sla.yaml`: for these brands, channels and categories, a calendar and targets by priority.
+
+    `own_hours`: a brand's hours of the channel stand for the calendar. `hours` are those that differ from it, by brand
+    and channel; they come from the brands' files.
+    """
+
+    brand: Annotated[tuple[_Any | BrandCode, ...], BeforeValidator(_as_list), Field(min_length=1)] = (ANY,)
+    calendar: str
+    own_hours: bool = False
+    hours: dict[BrandCode, dict[Channel, str]] = Field(default_factory=dict)
+
+    def calendar_of(self, brand: str, channel: Channel) -> str:
+        return self.hours.get(brand, {}).get(channel, self.calendar)
 
     def names(self, brand: str, channel: Channel, category: Category | None) -> tuple[bool, bool, bool] | None:
         """Which of the three this rule names itself; none when it is not about them."""
@@ -234,6 +249,9 @@ class PolicyFile(BaseModel):
 
     provisional_priority: Priority = Field(
         default=Priority.P3, description="a ticket's priority until the classifier has spoken"
+    )
+    own_promises: bool = Field(
+        default=True, description="false: the hours, promises and peaks in brands' files are left out"
     )
     rules: Annotated[dict[str, Rule], AfterValidator(_with_a_default)]
     peaks: PeakRules = PeakRules()
@@ -295,11 +313,11 @@ class Policies:
         self._archive = {**(archive or {}), **{calendar.version: calendar for calendar in calendars.values()}}
         self._chosen: dict[tuple[str, Channel, Category | None, Priority], dict[Target, Terms]] = {}
         self._check_calendars(file)
-        used = sorted({rule.calendar for rule in file.rules.values()})
+        used = sorted({name for rule in file.rules.values() for name in _calendars_of(rule)})
         content = (file.model_dump_json(exclude={"peaks", "staffing"}), *(calendars[name].version for name in used))
         self.version = hashlib.sha256("\n".join(content).encode()).hexdigest()[:12]
         """Changes when a promise could change: open clocks are re-planned then."""
-        brands = sorted({brand for rule in file.rules.values() for brand in rule.brand})
+        brands = sorted({brand for rule in file.rules.values() for brand in (*rule.brand, *rule.hours)})
         # A category that no rule names is treated as no category is.
         categories = [None, *sorted({item for rule in file.rules.values() for item in rule.category if item != ANY})]
         for brand, channel, category, priority in product(brands, Channel, categories, Priority):
@@ -371,14 +389,14 @@ class Policies:
         if chosen is None:
             entry = self._choose(brand, channel, category, priority)
             chosen = self._chosen[key] = {
-                target: self._of_promise(entry, target, promise)
+                target: self._of_promise(entry, entry.rule.calendar_of(brand, channel), target, promise)
                 for target in Target
                 if (promise := entry.targets.of(target)) is not None
             }
         return chosen
 
-    def _of_promise(self, entry: _Entry, target: Target, promise: Promise) -> Terms:
-        rule, calendar = entry.rule, self.calendars[entry.rule.calendar]
+    def _of_promise(self, entry: _Entry, calendar_name: str, target: Target, promise: Promise) -> Terms:
+        rule, calendar = entry.rule, self.calendars[calendar_name]
         seconds = promise.within.business_seconds(calendar)
         warnings = rule.warnings if promise.warnings is None else promise.warnings
         escalations = rule.escalations if promise.escalations is None else promise.escalations
@@ -399,7 +417,7 @@ class Policies:
         ]
         return Terms(
             entry.name,
-            rule.calendar,
+            calendar_name,
             seconds,
             tuple(sorted(marks, key=lambda mark: mark.used_seconds)),
             self.version,
@@ -433,6 +451,12 @@ class Policies:
                     by_priority = stated == priority
                     rank = (sum(named) + by_priority, by_brand, by_category, by_channel, by_priority)
                     yield _Entry(f"{name}/{stated}", rule, targets, rank)
+
+
+def _calendars_of(rule: Rule) -> Iterator[str]:
+    yield rule.calendar
+    for by_channel in rule.hours.values():
+        yield from by_channel.values()
 
 
 def _warning(item: float | Span, target_seconds: int, calendar: Calendar) -> Mark:

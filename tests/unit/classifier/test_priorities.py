@@ -13,6 +13,7 @@ from services.classifier.domain.decide import Classifier, Decision, Message
 from services.classifier.domain.rulebook import PRIORITIES, load_rulebook
 from shared.taxonomy import Channel, Priority
 from shared.yaml_files import ConfigError
+from tests.support.brands import write_brand
 
 CLASSIFIER = Classifier()
 SENT_AT = datetime(2026, 11, 5, 10, 0, tzinfo=timezone(timedelta(hours=8)))
@@ -233,10 +234,10 @@ def with_priorities(tmp_path: Path, change: dict[str, Any]) -> Classifier:
 
 
 def test_a_brand_switches_rules_off_and_has_amounts_of_its_own(tmp_path: Path) -> None:
-    brands = {"upay": {"off": ["vip"], "amounts": {"high": {"CNY": 10000}}}}
-    classifier = with_priorities(tmp_path, {"brands": brands})
+    own = {"off": ["vip"], "amounts": {"high": {"CNY": 10000}}}
+    classifier = Classifier(load_rulebook(brands=write_brand(tmp_path, priorities=own)))
     text = "我要退款8000元"
-    assert classifier.classify(Message(text, brand="upay", vip=True)).priority is Priority.P3
+    assert classifier.classify(Message(text, brand="some_brand", vip=True)).priority is Priority.P3
     assert classifier.classify(Message(text, brand="topay", vip=True)).priority is Priority.P1
 
 
@@ -257,6 +258,14 @@ def test_a_rule_that_cannot_be_read_is_refused_by_name(tmp_path: Path, rule: dic
     assert "priorities.yaml" in str(refused.value)
 
 
-def test_a_brand_cannot_switch_off_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no_such_rule"):
-        with_priorities(tmp_path, {"brands": {"upay": {"off": ["no_such_rule"]}}})
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"off": ["vip", "no_such_rule"]}, r"priorities\.off: no such rule: no_such_rule"),
+        ({"amounts": {"huge": {"CNY": 1}}}, r"priorities\.amounts\.huge: no such amount"),
+        ({"rules": {}}, r"priorities\.rules: Extra inputs"),
+    ],
+)
+def test_a_brand_cannot_change_what_is_not_there(tmp_path: Path, own: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"some_brand\.yaml:\d+: {said}"):
+        load_rulebook(brands=write_brand(tmp_path, priorities=own))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.intake.__main__ import main
+from tests.support.brands import write_brand
 
 LINES = "密码是abc123\n没有秘密\n\ncard 4111 1111 1111 1111"
 CUT = "密码是[password]\n没有秘密\n\ncard [card]\n"
@@ -86,9 +87,9 @@ def test_help_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "redact" in capsys.readouterr().out
 
 
-def test_the_service_says_what_is_wrong_with_its_channels_file(
+def test_the_service_says_what_is_wrong_with_a_brands_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("INTAKE_CHANNELS_FILE", str(tmp_path / "missing.yaml"))
+    monkeypatch.setenv("BRANDS_DIRECTORY", str(write_brand(tmp_path, channels={"pigeon": {"hours": "always"}})))
     assert main([]) == 2
-    assert "missing.yaml" in capsys.readouterr().err
+    assert "some_brand.yaml:6: channels.pigeon" in capsys.readouterr().err

@@ -1,38 +1,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.intake.keys import load_keys
-from services.intake.settings import Settings
+from shared.brands import BRANDS_DIRECTORY
 from shared.http import token_hash
 from shared.taxonomy import Channel
 from shared.yaml_files import ConfigError
+from tests.support.brands import write_brand
 
 KEY, OTHER = "k" * 24, "o" * 24
 
 
-def write(path: Path, content: str) -> Path:
-    file = path / "channels.yaml"
-    file.write_text(content, encoding="utf-8")
-    return file
+def channels(**keys: list[dict[str, str]]) -> dict[str, Any]:
+    return {name: {"hours": "always", "keys": found} for name, found in keys.items()}
 
 
 def test_a_key_allows_the_channels_it_stands_at_and_no_other(tmp_path: Path) -> None:
-    file = write(
-        tmp_path,
-        f"""
-        brands:
-          upay:
-            app_chat: [{{key_sha256: {token_hash(KEY)}}}, {{key_env: OTHER}}]
-            email: [{{key_sha256: {token_hash(KEY)}}}]
-          topay:
-            email: [{{key_env: OTHER}}]
-            x: [{{key_env: UNSET}}]
-        """,
-    )
-    keys = load_keys(file, {"OTHER": OTHER})
+    by_hash = {"key_sha256": token_hash(KEY)}
+    write_brand(tmp_path, "upay", channels=channels(app_chat=[by_hash, {"key_env": "OTHER"}], email=[by_hash]))
+    write_brand(tmp_path, "topay", channels=channels(email=[{"key_env": "OTHER"}], x=[{"key_env": "UNSET"}], phone=[]))
+    keys = load_keys(tmp_path, {"OTHER": OTHER})
     sender, other = keys.sender_of(KEY), keys.sender_of(OTHER)
     assert sender is not None
     assert other is not None
@@ -46,23 +37,14 @@ def test_a_key_allows_the_channels_it_stands_at_and_no_other(tmp_path: Path) -> 
     assert len(keys) == 2
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        ("brands: {}", "brands"),
-        ("brands: {UPay: {x: [{key_env: A}]}}", "UPay"),
-        ("brands: {upay: {pigeon: [{key_env: A}]}}", "pigeon"),
-        ("brands: {upay: {x: [{key_env: a-b}]}}", "key_env"),
-        ("brands: {upay: {x: [{key_sha256: abc}]}}", "key_sha256"),
-        ("brands: {upay: {x: [{}]}}", "give either"),
-        ("brands: {upay: {x: [{key_env: SHORT}]}}", "SHORT is too short"),
-        ("brands: [", "not valid YAML"),
-    ],
-)
-def test_a_wrong_file_is_refused_and_the_entry_named(tmp_path: Path, content: str, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        load_keys(write(tmp_path, content), {"SHORT": "s3cret"})
+def test_a_short_key_is_refused_and_its_place_named(tmp_path: Path) -> None:
+    write_brand(tmp_path, channels=channels(x=[{"key_env": "SHORT"}]))
+    with pytest.raises(
+        ConfigError, match=r"some_brand\.yaml:\d+: channels\.x\.keys: the key in SHORT is too short"
+    ) as raised:
+        load_keys(tmp_path, {"SHORT": "s3cret"})
+    assert "s3cret" not in str(raised.value)
 
 
-def test_the_file_of_the_repository_can_be_read_and_holds_no_key() -> None:
-    assert len(load_keys(Settings().intake_channels_file, {})) == 0
+def test_the_files_of_the_repository_can_be_read_and_hold_no_key() -> None:
+    assert len(load_keys(BRANDS_DIRECTORY, {})) == 0

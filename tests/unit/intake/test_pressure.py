@@ -46,6 +46,7 @@ class _World:
             self.pressure.check()
         assert refused.value.status == 503
         assert int(refused.value.headers["Retry-After"]) > 0
+        assert self.pressure.why_not() in refused.value.detail.split("; ")
         return refused.value
 
 

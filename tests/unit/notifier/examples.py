@@ -9,6 +9,7 @@ from typing import Any
 
 from services.notifier.config import load_outputs, load_texts
 from services.notifier.domain.outputs import Outputs
+from shared.brands import BRANDS_DIRECTORY
 from shared.events import (
     Customer,
     DecisionTrace,
@@ -30,7 +31,7 @@ ENVIRONMENT = {
     "NOTIFIER_LEADS_SECRET": f"whsec_{KEY}",
 }
 TEXTS = load_texts()
-OUTPUTS = load_outputs(CONFIG_FILE, ENVIRONMENT)
+OUTPUTS = load_outputs(CONFIG_FILE, BRANDS_DIRECTORY, ENVIRONMENT)
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

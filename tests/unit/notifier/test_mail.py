@@ -15,9 +15,11 @@ from aiosmtpd.smtp import AuthResult
 
 from deploy.processes import free_port
 from services.notifier.domain.notifications import (
+    Contact,
     Notification,
     acknowledgement,
     addressed,
+    answering,
     contact_of,
     reminders_of,
     reply,
@@ -39,6 +41,24 @@ def acknowledged(**changes: object) -> Notification:
     return made
 
 
+def mail_contact() -> Contact:
+    return contact_of(routed_event(channel=Channel.EMAIL, reply_to="customer@mail.example"))
+
+
+def replied(contact: Contact) -> Notification:
+    activity = TicketActivity(
+        ticket_id=contact.ticket_id,
+        activity_id="a",
+        kind=ActivityKind.REPLIED,
+        agent="agent-1",
+        at=NOW,
+        text="words",
+    )
+    waiting = reply(activity, "words", TRACE)
+    assert waiting is not None
+    return addressed(waiting, contact, TEXTS, OUTPUTS)
+
+
 def test_an_acknowledgement_survives_the_wire() -> None:
     made = acknowledged(language=Language.ZH)
     wire = message_of(made, OUTPUTS).as_bytes()
@@ -48,29 +68,46 @@ def test_an_acknowledgement_survives_the_wire() -> None:
     assert mail["Subject"] == made.subject
     assert mail["To"] == "customer@mail.example"
     assert mail["From"].addresses[0].display_name == "UPay"
-    assert mail["Message-ID"] == f"<{made.notification_id}@upay.example>"
+    assert mail["Message-ID"] == f"<{made.ticket_id}.{made.notification_id}@upay.example>"
     assert (mail["Auto-Submitted"], mail["X-Auto-Response-Suppress"]) == ("auto-replied", "All")
     assert mail.get_content().splitlines() == made.text.splitlines()
     assert mail["Date"].datetime == NOW
     assert wire == message_of(made, OUTPUTS).as_bytes()  # the same at every try
 
 
+def test_an_answer_stands_below_the_customers_mail() -> None:
+    long_id = f"{'x=_' * 60}@corp.example"
+    for message_id in ("a1@mail.example", long_id):
+        made = answering(acknowledged(), replace(mail_contact(), message_id=message_id))
+        wire = message_of(made, OUTPUTS).as_bytes()
+        assert f"\r\nIn-Reply-To: <{message_id}>\r\nReferences: <{message_id}>\r\n".encode() in wire
+    assert message_of(answering(acknowledged(), None), OUTPUTS)["In-Reply-To"] is None
+    assert (
+        message_of(answering(acknowledged(), replace(mail_contact(), message_id=None)), OUTPUTS)["References"] is None
+    )
+
+
+def test_a_reply_to_a_mail_has_its_subject() -> None:
+    assert (
+        replied(replace(mail_contact(), message_id="a1@mail.example", subject="充值没到账")).subject == "Re: 充值没到账"
+    )
+    without = replied(replace(mail_contact(), message_id="a1@mail.example"))
+    assert without.subject == "UPay客服回复［工单 1A2B3C4D］"
+    assert message_of(without, OUTPUTS)["In-Reply-To"] == "<a1@mail.example>"
+    assert message_of(without, OUTPUTS)["Message-ID"] == f"<{without.ticket_id}.{without.notification_id}@upay.example>"
+
+
+def test_a_reminder_has_no_ticket_in_its_id() -> None:
+    (reminder,) = reminders_of(sla_event(), TEXTS, OUTPUTS, TRACE)
+    to_lead = replace(reminder, route=Route(Output.MAIL, "mail", "lead@leads.example"))
+    assert message_of(to_lead, OUTPUTS)["Message-ID"] == f"<{reminder.notification_id}@upay.example>"
+
+
 def test_what_machines_must_not_answer_says_so() -> None:
     (reminder,) = reminders_of(sla_event(), TEXTS, OUTPUTS, TRACE)
     to_lead = replace(reminder, route=Route(Output.MAIL, "mail", "lead@leads.example"))
     assert message_of(to_lead, OUTPUTS)["Auto-Submitted"] == "auto-generated"
-    activity = TicketActivity(
-        ticket_id=routed_event().ticket_id,
-        activity_id="a",
-        kind=ActivityKind.REPLIED,
-        agent="agent-1",
-        at=NOW,
-        text="words",
-    )
-    waiting = reply(activity, "words", TRACE)
-    assert waiting is not None
-    contact = contact_of(routed_event(channel=Channel.EMAIL, reply_to="customer@mail.example"))
-    assert message_of(addressed(waiting, contact, TEXTS, OUTPUTS), OUTPUTS)["Auto-Submitted"] is None
+    assert message_of(replied(mail_contact()), OUTPUTS)["Auto-Submitted"] is None
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,54 @@ def test_the_latest_message_says_how_a_customer_is_reached() -> None:
         assert (contact.reply_to, contact.sequence, contact.language) == ("new", 2, Language.EN)
 
 
+def test_the_latest_mail_is_known_whatever_comes_first() -> None:
+    mail = TicketMessage(
+        ticket_id=routed_event().ticket_id,
+        brand="upay",
+        channel=Channel.EMAIL,
+        message_id="a1@mail.example",
+        sequence=1,
+        disposition=Disposition.OPENED,
+        customer=Customer(id="li@mail.example"),
+        text="…",
+        subject="充值没到账",
+        sent_at=NOW,
+        accepted_at=NOW,
+        opened_at=NOW,
+    )
+    told = routed_event(channel=Channel.EMAIL)
+    orders: list[list[TicketMessage | TicketRouted]] = [[mail, told], [told, mail]]
+    for order in orders:
+        (contact,) = latest_contacts(order).values()
+        assert (contact.message_id, contact.subject, contact.language) == ("a1@mail.example", "充值没到账", Language.ZH)
+
+
+@pytest.mark.parametrize(
+    ("channel", "message_id"),
+    [
+        (Channel.APP_CHAT, "a1@mail.example"),  # some other channel's id
+        (Channel.EMAIL, "sha256-" + "0" * 64),  # a mail without a Message-ID
+        (Channel.EMAIL, "a> <b@mail.example"),  # would be two ids, or a header of its own
+    ],
+)
+def test_what_is_no_message_id_is_not_answered(channel: Channel, message_id: str) -> None:
+    message = TicketMessage(
+        ticket_id=routed_event().ticket_id,
+        brand="upay",
+        channel=channel,
+        message_id=message_id,
+        sequence=1,
+        disposition=Disposition.OPENED,
+        customer=Customer(id="li@mail.example"),
+        text="…",
+        subject="充值没到账",
+        sent_at=NOW,
+        accepted_at=NOW,
+        opened_at=NOW,
+    )
+    assert (contact_of(message).message_id, contact_of(message).subject) == (None, None)
+
+
 @pytest.mark.parametrize("kind", SlaKind)
 def test_people_hear_of_warnings_breaches_and_escalations_only(kind: SlaKind) -> None:
     event = sla_event(kind=kind, escalation=EscalationLevel.LEAD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,11 @@ from services.notifier.domain.outputs import (
     is_mail_address,
     lead_routes,
 )
+from shared.brands import BRANDS_DIRECTORY
 from shared.events import EscalationLevel, Output
 from shared.taxonomy import Channel, Queue
 from shared.yaml_files import ConfigError
+from tests.support.brands import write_brand
 from tests.unit.notifier.examples import CONFIG_FILE, ENVIRONMENT, KEY, OUTPUTS, outputs_with
 
 LEAD, HEAD, ON_CALL_LEVEL = EscalationLevel
@@ -102,7 +105,9 @@ def test_an_escalation_never_goes_nowhere(
 
 
 def test_who_is_reached_in_two_ways_is_called_both_ways() -> None:
-    outputs = load_outputs(CONFIG_FILE, ENVIRONMENT | {"NOTIFIER_ON_CALL_MAIL": "rota@people.example"})
+    outputs = load_outputs(
+        CONFIG_FILE, BRANDS_DIRECTORY, ENVIRONMENT | {"NOTIFIER_ON_CALL_MAIL": "rota@people.example"}
+    )
     _, ways = escalation_routes(outputs, brand="topay", queue=Queue.GENERAL, level=ON_CALL_LEVEL)
     assert [(way.output, way.recipient) for _, way in ways] == [
         (Output.WEBHOOK, "on_call_rota"),
@@ -150,23 +155,14 @@ def test_automatic_senders() -> None:
         ("timezone: Asia/Shanghai", "timezone: Asia/Nowhere", r"people\.service_lead\.timezone: .*IANA time zone"),
         ("language: en", "language: fr", r"people\.international_lead\.language"),
         (
-            "gateways: {default: topay}",
+            "gateways: {default: other_brands}",
             "gateways: {default: typo}",
-            r"brands\.topay\.gateways\.default: no endpoint typo",
+            r"default_brand\.gateways\.default: no endpoint",
         ),
-        ("gateways: {default: topay}", "gateways: {x: topay}", r"brands\.topay: .*needs a `default`"),
-        ("default: [international_lead]", "default: [nobody]", r"brands\.topay\.leads\.default\.0: no person nobody"),
-        ("default: [international_lead]", "default: []", r"brands\.topay\.leads\.default: name somebody"),
-        ("default: [international_head]", "default: [nobody]", r"brands\.topay\.heads\.default\.0: no person nobody"),
-        ("default: [international_head]", "security: [service_head]", r"brands\.topay: `heads` needs a `default`"),
-        ("default: [international_head]", "defualt: [service_head]", r"brands\.topay\.heads\.defualt"),
-        ("default: [on_call_rota]", "default: [nobody]", r"brands\.upay_wallet\.on_call\.default\.0: no person nobody"),
+        ("default: [service_lead]", "default: [nobody]", r"default_brand\.leads\.default\.0: no person nobody"),
+        ("default: [service_lead]", "default: []", r"default_brand\.leads\.default: name somebody"),
+        ("default_brand:", "brands: {}\ndefault_brand:", r"brands: each brand has a file of its own"),
         ("endpoint: leads\n    mail", "endpoint: typo\n    mail", r"people\.on_call_rota\.endpoint: no endpoint typo"),
-        (
-            "mail_from: service@topay.example",
-            "mail_from: service",
-            r"brands\.topay\.mail_from: .*not an e-mail address",
-        ),
         ("mail_channels: [email, web_form]", "mail_channels: [fax]", r"mail_channels"),
         ("mail_channels:", "mail_chanels:", r"mail_chanels: Extra inputs"),
         ("  other_brands:\n", "  mail:\n", r"the name is taken"),
@@ -178,43 +174,55 @@ def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, old: str, new
     assert old in words
     path.write_text(words.replace(old, new), encoding="utf-8")
     with pytest.raises(ConfigError, match=message) as raised:
-        load_outputs(path, ENVIRONMENT)
+        load_outputs(path, BRANDS_DIRECTORY, ENVIRONMENT)
     assert str(path) in str(raised.value)
     assert not any(value in str(raised.value) for value in (KEY, "c2hvcnQ=", "not-base64!"))
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "field"),
+    ("changes", "field", "what"),
     [
-        ("default: [international_lead]", "default: [international_lead, no_one]", "brands.topay.leads.default.1"),
-        ("default: [international_head]", "default: [no_one]", "brands.topay.heads.default.0"),
-        (
-            "default: [on_call_rota]",
-            "default: [no_one]",
-            "brands.tp_wallet.on_call.default.0",
-        ),  # where the alias stands
-        ("gateways: {default: topay}", "gateways: {default: no_one}", "brands.topay.gateways.default"),
-        ("url: ${NOTIFIER_LEADS_URL}", "url: ${NO_ONE}", "endpoints.leads.url"),
+        ({"gateways": {"default": "typo"}}, "gateways.default", "no endpoint typo"),
+        ({"gateways": {"x": "other_brands"}}, "gateways", "needs a `default`"),
+        ({"leads": {"default": ["service_lead", "nobody"]}}, "leads.default.1", "no person nobody"),
+        ({"leads": {"default": []}}, "leads.default", "name somebody: escalations end here"),
+        ({"heads": {"default": ["nobody"]}}, "heads.default.0", "no person nobody"),
+        ({"heads": {"security": ["service_head"]}}, "heads", "needs a `default`"),
+        ({"heads": {"defualt": ["service_head"]}}, "heads.defualt", "Input should be"),
+        ({"on_call": {"default": ["nobody"]}}, "on_call.default.0", "no person nobody"),
+        ({"mail_from": "service"}, "mail_from", "is not an e-mail address"),
+        ({"texts": {"fr": {"closing": "Salut"}}}, "texts.fr", "Input should be"),
+        ({"texts": {"zh": {"closing_line": "再见"}}}, "texts.zh.closing_line", "Extra inputs"),
+        ({"texts": {"zh": {"questions": "请提供密码"}}}, "texts.zh.questions", "Extra inputs"),
+        ({"texts": {"zh": {"received": "{queue}"}}}, "texts.zh.received", "known are brand, reference"),
+        ({"texts": {"zh": {"categories": {"toys": {}}}}}, "texts.zh.categories.toys", "Input should be"),
+        ({"texts": {"zh": {"categories": {"refund": {"steps": ["one"]}}}}}, "categories.refund.steps", "at least 2"),
     ],
 )
-def test_a_reference_to_nothing_is_told_with_its_own_line(tmp_path: Path, old: str, new: str, field: str) -> None:
-    path = tmp_path / "notifications.yaml"
-    path.write_text(CONFIG_FILE.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-    (line,) = (
-        number for number, words in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1) if new in words
-    )
+def test_a_wrong_brand_is_refused_with_its_own_line(
+    tmp_path: Path, changes: dict[str, Any], field: str, what: str
+) -> None:
+    path = write_brand(tmp_path, **changes) / "some_brand.yaml"
     with pytest.raises(ConfigError) as raised:
-        load_outputs(path, ENVIRONMENT)
-    assert any(told.startswith(f"{path}:{line}: {field}: ") for told in str(raised.value).splitlines())
+        load_outputs(CONFIG_FILE, tmp_path, ENVIRONMENT)
+    told = str(raised.value).splitlines()[-1]
+    assert field in told
+    assert what in told
+    number = int(told.removeprefix(f"{path}:").split(":")[0])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    sections = [line.partition(":")[0] for line in lines[:number] if not line.startswith(" ")]
+    assert sections[-1:] == list(changes)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read: No such file"):
-        load_outputs(tmp_path / "nowhere.yaml", ENVIRONMENT)
+        load_outputs(tmp_path / "nowhere.yaml", BRANDS_DIRECTORY, ENVIRONMENT)
 
 
 def test_secrets_come_from_the_environment_and_do_not_show() -> None:
-    both = load_outputs(CONFIG_FILE, ENVIRONMENT | {"NOTIFIER_GATEWAY_SECRET_PREVIOUS": KEY[::-1].lstrip("=") + "=="})
+    both = load_outputs(
+        CONFIG_FILE, BRANDS_DIRECTORY, ENVIRONMENT | {"NOTIFIER_GATEWAY_SECRET_PREVIOUS": KEY[::-1].lstrip("=") + "=="}
+    )
     assert len(OUTPUTS.endpoints["upay"].secrets) == 1  # an empty optional reference is no secret
     assert len(both.endpoints["upay"].secrets) == 2
     assert KEY not in repr(OUTPUTS)

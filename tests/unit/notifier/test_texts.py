@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from services.notifier.config import TEXTS_DIRECTORY, load_texts
-from services.notifier.domain.notifications import reminders_of
-from services.notifier.domain.texts import acknowledgement_text, duration_text, reference_of
+from services.notifier.config import TEXTS_DIRECTORY, load_outputs, load_texts
+from services.notifier.domain.notifications import acknowledgement, reminders_of
+from services.notifier.domain.texts import Texts, acknowledgement_text, duration_text, reference_of
 from shared.events import EscalationLevel, SlaKind, Target
 from shared.taxonomy import CATEGORIES, Category, Fact, Language
 from shared.yaml_files import ConfigError
+from tests.support.brands import write_brand
 from tests.unit.notifier.examples import (
+    CONFIG_FILE,
+    ENVIRONMENT,
     OUTPUTS,
     TEXTS,
     TRACE,
@@ -192,3 +195,51 @@ def test_a_wrong_file_is_refused_by_file_and_field(tmp_path: Path, old: str, new
     with pytest.raises(ConfigError, match=named) as raised:
         load_texts(directory)
     assert str(directory) in str(raised.value)
+
+
+# --- a brand's own words ---------------------------------------------------------------------------------------------
+
+OWN = {
+    "zh": {
+        "received": "您好，这里是{brand}，编号 {reference}。",
+        "signature": "某钱包客服部",
+        "categories": {"refund": {"steps": ["先看订单页。", "再看原支付方式。"]}},
+    },
+    "en": {"closing": "Write again any time."},
+}
+
+
+def own_texts(tmp_path: Path) -> Texts:
+    outputs = load_outputs(CONFIG_FILE, write_brand(tmp_path, texts=OWN), ENVIRONMENT)
+    return TEXTS.in_words_of(outputs.brand("some_brand").texts)
+
+
+def test_a_brand_acknowledges_in_its_own_words_and_keeps_everybodys_elsewhere(tmp_path: Path) -> None:
+    outputs = load_outputs(CONFIG_FILE, write_brand(tmp_path, texts=OWN), ENVIRONMENT)
+    event = routed_event(brand="some_brand", category=Category.REFUND, missing=(Fact.AMOUNT,))
+    made = acknowledgement(event, TEXTS, outputs, TRACE)
+    other = acknowledgement(event.model_copy(update={"brand": "upay"}), TEXTS, outputs, TRACE)
+    assert made is not None
+    assert other is not None
+    first, *_, signature = made.text.split("\n\n")
+    assert first.startswith(f"您好，这里是某钱包，编号 {reference_of(TICKET)}。")
+    assert signature == "某钱包客服部"
+    assert "- 先看订单页。\n- 再看原支付方式。" in made.text
+    assert TEXTS.zh.categories[Category.REFUND].next in made.text  # of this category only the steps are its own
+    assert TEXTS.zh.facts[Fact.AMOUNT] in made.text
+    assert not any(words in other.text for words in ("这里是某钱包", signature, "先看订单页"))
+
+
+def test_each_language_has_its_own_words(tmp_path: Path) -> None:
+    own = own_texts(tmp_path)
+    assert (own.zh.closing, own.en.closing) == (TEXTS.zh.closing, "Write again any time.")
+    assert (own.zh.signature, own.en.signature) == ("某钱包客服部", None)
+    assert own.en.received == TEXTS.en.received
+    assert own.name_of(Category.REFUND, own.zh) == CATEGORIES[Category.REFUND].zh
+
+
+@pytest.mark.parametrize("brand", sorted(OUTPUTS.brands))
+def test_no_brands_own_words_ask_for_a_secret(brand: str) -> None:
+    for own in OUTPUTS.brand(brand).texts.values():
+        for text in strings(own.model_dump(mode="json")):
+            assert not any(asks_for_a_secret(sentence) for sentence in re.split(r"[。；;.!?！？\n]", text)), text

@@ -8,6 +8,7 @@ import pytest
 
 from services.sla_timer.__main__ import main
 from services.sla_timer.settings import Settings
+from tests.support.brands import write_brand
 
 
 def test_the_shipped_policies_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,8 +24,9 @@ def test_what_is_wrong_is_told_and_fails(tmp_path: Path, capsys: pytest.CaptureF
     assert told.startswith(f"{broken}:3: calendars.always.zone: ")
     shipped = Settings().sla_timer_policies_file
     broken.write_text("calendars:\n  always:\n    zone: UTC\n    week: 24/7\n", encoding="utf-8")
-    assert main(["check-config", "--calendars", str(broken)]) == 1
-    assert capsys.readouterr().err.startswith(f"{shipped}:17: rules.default.calendar: there is no calendar")
+    own = ["--brands", str(write_brand(tmp_path / "brands"))]
+    assert main(["check-config", "--calendars", str(broken), *own]) == 1
+    assert capsys.readouterr().err.startswith(f"{shipped}:18: rules.default.calendar: there is no calendar")
 
 
 def test_the_rules_are_printed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from services.sla_timer.config import load_policies
+from services.sla_timer.config import PolicyFiles, load_policies
 from services.sla_timer.domain.policies import PolicyError, Span
 from services.sla_timer.settings import Settings
 from shared.events import EscalationLevel, SlaKind, Target
 from shared.taxonomy import Category, Channel, Priority
 from shared.yaml_files import ConfigError
+from tests.support.brands import write_brand
 from tests.unit.sla_timer.support import ALWAYS, OFFICE, policies_of, targets
 
 FIRST = Target.FIRST_RESPONSE
@@ -87,13 +90,12 @@ def test_a_length_of_time_that_is_none(text: object) -> None:
 # --- the files of the repository ------------------------------------------------------------------------------------
 
 
-def shipped() -> tuple[Path, Path]:
-    settings = Settings()
-    return settings.sla_timer_policies_file, settings.sla_timer_calendars_file
+def shipped() -> PolicyFiles:
+    return Settings().policy_files
 
 
 def test_the_shipped_policies_promise_something_to_everyone() -> None:
-    policies = load_policies(*shipped())
+    policies = load_policies(shipped())
     for brand, channel, target in product((*BRANDS, "a_new_brand"), Channel, Target):
         by_priority = [policies.terms(brand, channel, None, priority, target) for priority in Priority]
         promised = [terms for terms in by_priority if terms is not None]
@@ -105,7 +107,7 @@ def test_the_shipped_policies_promise_something_to_everyone() -> None:
 
 
 def test_live_channels_are_tighter_than_mail() -> None:
-    policies = load_policies(*shipped())
+    policies = load_policies(shipped())
     # Not the resolution: its length is counted on calendars of different hours.
     for brand, channel, priority, target in product(BRANDS, LIVE, Priority, (FIRST, Target.NEXT_RESPONSE)):
         live = policies.terms(brand, channel, None, priority, target)
@@ -116,7 +118,7 @@ def test_live_channels_are_tighter_than_mail() -> None:
 
 
 def test_every_hotline_has_working_hours_of_its_own() -> None:
-    policies = load_policies(*shipped())
+    policies = load_policies(shipped())
     promised = [policies.terms(brand, Channel.PHONE, None, Priority.P1, FIRST) for brand in BRANDS]
     used = {terms.calendar for terms in promised if terms is not None}
     assert len(used) == len(BRANDS)
@@ -129,10 +131,11 @@ def test_every_hotline_has_working_hours_of_its_own() -> None:
         ("first_response: 2m", "first_response: 2x", "rules.chat.targets.P1.first_response", "'2x' is not a length"),
         ("first_response: 2m, ", "", "rules.chat.targets.P1.first_response", "required"),
         ("P1: { first_response: 2m", "P9: { first_response: 2m", "rules.chat.targets.P9", "P1"),
-        ("warnings: [0.5, 0.75, 0.9]", "warnings: [0.5, 1.5]", "rules.upay_chat.warnings", "between 0 and 1"),
-        ("warnings: [0.5, 0.75, 0.9]", "warnings: [0.9, 0.5]", "rules.upay_chat.warnings", "must rise"),
+        ("warnings: [0.5, 0.8]", "warnings: [0.5, 1.5]", "rules.default.warnings", "between 0 and 1"),
+        ("warnings: [0.5, 0.8]", "warnings: [0.8, 0.5]", "rules.default.warnings", "must rise"),
         ("channel: phone", "channel: fax", "rules.hotline.channel.0", "app_chat"),
-        ("calendar: upay_hotline", "calendar: upay_nights", "rules.upay_hotline.calendar", "no calendar 'upay_nights'"),
+        ("calendar: always", "calendar: nights", "rules.chat.calendar", "no calendar 'nights'"),
+        ("own_hours: true", "hours: {upay: {x: always}}", "rules.default.hours", "stand in the brands' files"),
         ("provisional_priority: P3", "provisional_priority: P7", "provisional_priority", "P1"),
         ('channel: "*"', "channel: email", "rules", "there is no default"),
         ("factor: 2.0", "factor: 1.2", "peaks", "ends_below_factor"),
@@ -140,13 +143,17 @@ def test_every_hotline_has_working_hours_of_its_own() -> None:
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_field(tmp_path: Path, old: str, new: str, field: str, says: str) -> None:
-    sla, calendars = shipped()
-    text = sla.read_text(encoding="utf-8")
+    text = shipped().sla.read_text(encoding="utf-8")
     assert old in text
     edited = tmp_path / "sla.yaml"
     edited.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert_told(replace(shipped(), sla=edited), edited, field, says)
+
+
+def assert_told(files: PolicyFiles, edited: Path, field: str, says: str) -> None:
+    """The error names the file, a line that has the field, and what is wrong."""
     with pytest.raises(ConfigError) as caught:
-        load_policies(edited, calendars)
+        load_policies(files)
     told = str(caught.value)
     assert told.startswith(str(edited))
     line = int(told.removeprefix(f"{edited}:").split(":")[0])
@@ -154,6 +161,117 @@ def test_what_is_wrong_is_told_with_file_and_field(tmp_path: Path, old: str, new
     assert any(f"{part}:" in there for part in field.split(".")[-2:]), there
     assert field in told
     assert says in told
+
+
+# --- what brands promise of their own --------------------------------------------------------------------------------
+
+OWN: dict[str, Any] = {
+    "channels": {"phone": {"hours": "u_wallet_hotline"}, "email": {"hours": "always"}},
+    "promises": {"hotline": {"channel": "phone", "targets": {"*": targets("7m", "1h", "1d")}}},
+    "peaks": {"calendar": "topay_office", "windows": [{"queue": "payments", "calendar": "lunch_and_evening"}]},
+}
+
+
+def with_brand(tmp_path: Path, **changes: Any) -> PolicyFiles:
+    return replace(shipped(), brands=write_brand(tmp_path, **OWN | changes))
+
+
+def test_a_brands_promises_and_peaks_are_its_own(tmp_path: Path) -> None:
+    policies = load_policies(with_brand(tmp_path))
+    own = policies.terms("some_brand", Channel.PHONE, None, Priority.P2, FIRST)
+    other = policies.terms("upay", Channel.PHONE, None, Priority.P2, FIRST)
+    assert own is not None
+    assert other is not None
+    assert (own.policy, own.calendar, own.target_seconds) == ("some_brand_hotline/*", "u_wallet_hotline", 420)
+    assert (other.policy, other.calendar) == ("hotline/P2", "china_every_day")
+    assert policies.zone_calendar("some_brand").name == "topay_office"
+    assert policies.zone_calendar("upay").name == "china_office"
+    (window,) = policies.peaks.windows
+    assert (window.brand, window.queue, window.calendar) == ("some_brand", "payments", "lunch_and_evening")
+
+
+def test_a_rule_for_every_brand_goes_by_each_brands_hours(tmp_path: Path) -> None:
+    """Mail of this brand is answered round the clock; but what is urgent has a calendar that no brand changes."""
+    before = load_policies(with_brand(tmp_path))
+    terms = before.terms("some_brand", Channel.EMAIL, None, Priority.P2, FIRST)
+    urgent = before.terms("some_brand", Channel.EMAIL, None, Priority.P1, FIRST)
+    assert terms is not None
+    assert urgent is not None
+    assert (terms.policy, terms.calendar) == ("default/P2", "always")
+    assert (urgent.policy, urgent.calendar) == ("urgent_mail/P1", "china_every_day")
+    hours = {"phone": {"hours": "u_wallet_hotline"}, "email": {"hours": "china_office"}}
+    after = load_policies(with_brand(tmp_path, channels=hours))
+    assert after.version != before.version
+    found = after.terms("some_brand", Channel.EMAIL, None, Priority.P2, FIRST)
+    assert found is not None
+    assert found.calendar == "china_office"
+    assert "default" in after.difference(before.dump(), {}).changed
+
+
+def test_an_edit_of_the_calendar_of_a_brands_hours_changes_the_policies(tmp_path: Path) -> None:
+    """Or its open promises would not be planned again."""
+    files = with_brand(tmp_path, channels={"phone": {"hours": "always"}, "email": {"hours": "lunch_and_evening"}})
+    calendars = files.calendars.read_text(encoding="utf-8")
+    edited = tmp_path / "calendars.yml"
+    edited.write_text(calendars.replace("[11:30-13:30, 19:00-21:30]", "[11:30-14:30, 19:00-21:30]"), encoding="utf-8")
+    assert load_policies(files).version != load_policies(replace(files, calendars=edited)).version
+
+
+def test_brands_promises_can_be_left_out(tmp_path: Path) -> None:
+    files = with_brand(tmp_path)
+    sla = tmp_path / "sla.yml"
+    sla.write_text(f"own_promises: false\n{files.sla.read_text(encoding='utf-8')}", encoding="utf-8")
+    terms = load_policies(replace(files, sla=sla)).terms("some_brand", Channel.PHONE, None, Priority.P2, FIRST)
+    assert terms is not None
+    assert (terms.policy, terms.calendar) == ("hotline/P2", "china_every_day")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"channels": {"phone": {"hours": "nights"}}}, "channels.phone.hours", "there is no calendar 'nights'"),
+        (
+            {"promises": {"hotline": {"channel": ["phone", "x"], "targets": {"*": targets("7m", "1h", "1d")}}}},
+            "promises.hotline.channel",
+            "the brand has no x",
+        ),
+        (
+            {"promises": {"hotline": {"targets": {"*": targets("7m", "1h", "1d")}}}},
+            "promises.hotline",
+            "name the calendar",
+        ),
+        (
+            {"promises": {"hotline": {"calendar": "nights", "targets": {"*": targets("7m", "1h", "1d")}}}},
+            "promises.hotline.calendar",
+            "there is no calendar 'nights'",
+        ),
+        (
+            {"promises": {"hotline": {"calendar": "always", "targets": {"*": targets("7x", "1h", "1d")}}}},
+            "promises.hotline.targets.*.first_response",
+            "'7x' is not a length",
+        ),
+        (
+            {"promises": {"hotline": {"brand": "upay", "targets": {"*": targets("7m", "1h", "1d")}}}},
+            "promises.hotline.brand",
+            "not permitted",
+        ),
+        ({"peaks": {"calendar": "nights"}}, "peaks.calendar", "there is no calendar 'nights'"),
+        ({"peaks": {"windows": [{"calendar": "nights"}]}}, "peaks.windows.0.calendar", "there is no calendar 'nights'"),
+    ],
+)
+def test_what_is_wrong_in_a_brands_file_is_told_with_its_line(
+    tmp_path: Path, changes: dict[str, object], field: str, says: str
+) -> None:
+    assert_told(with_brand(tmp_path, **changes), tmp_path / "some_brand.yaml", field, says)
+
+
+def test_two_promises_cannot_have_one_name(tmp_path: Path) -> None:
+    """`some` and `brand_hotline` make the name that `some_brand` and `hotline` make."""
+    files = with_brand(tmp_path)
+    promises = {"brand_hotline": {"channel": "phone", "targets": {"*": targets("9m", "1h", "1d")}}}
+    write_brand(tmp_path, "some", **OWN | {"promises": promises})
+    with pytest.raises(ConfigError, match=r"some_brand\.yaml:\d+: promises\.hotline: another rule has this name"):
+        load_policies(files)
 
 
 # --- warnings, escalations, updates ---------------------------------------------------------------------------------

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
+from services.sla_timer.config import load_policy_file
 from services.sla_timer.domain.policies import PolicyFile
+from services.sla_timer.settings import Settings
 from services.sla_timer.simulation.world import Setting
 from shared.calendars import Calendar, load_calendars
-from shared.yaml_files import load_yaml
 
-_CONFIG: Final = Path(__file__).parents[3] / "deploy" / "config"
 LUNAR_NEW_YEAR: Final = date(2026, 2, 9)  # a make-up day on the Saturday, then the holidays
 SPRING: Final = date(2026, 3, 2)  # the clocks of New York are put forward on the Sunday
 AUTUMN: Final = date(2026, 10, 26)  # and back on this one
@@ -20,9 +19,10 @@ AUTUMN: Final = date(2026, 10, 26)  # and back on this one
 
 @cache
 def _shipped() -> tuple[PolicyFile, dict[str, Calendar]]:
-    file = load_yaml(_CONFIG / "sla.yaml", PolicyFile)
+    files = Settings().policy_files
+    file = load_policy_file(files)
     peaks = file.peaks.model_copy(update={"least_arrivals": 3, "window_minutes": 60})
-    return file.model_copy(update={"peaks": peaks}), dict(load_calendars(_CONFIG / "calendars.yaml"))
+    return file.model_copy(update={"peaks": peaks}), dict(load_calendars(files.calendars))
 
 
 def small_world(**changes: Any) -> Setting:
