@@ -23,6 +23,7 @@ from services.desk.models import (
     NoteBody,
     PointBody,
     QueuesNow,
+    RelatedTicket,
     ReplyBody,
     RerouteBody,
     TicketDetail,
@@ -79,7 +80,7 @@ def build_router(
             view = await storage.find(connection, ticket_id)
             if view is None or not may_see(agent, view):
                 raise _not_found(ticket_id)
-            return await _detail_of(connection, view)
+            return await _detail_of(connection, view, agent)
 
     async def act(ticket_id: uuid.UUID, action: Action, change: Change, agent: Agent, key: str | None) -> TicketDetail:
         request = asking(agent, key)
@@ -91,14 +92,14 @@ def build_router(
             raise _refused(error.refusal) from error
         except KeyReused as error:
             raise _key_reused() from error
-        return await outcome(ticket_id)
+        return await outcome(ticket_id, agent)
 
-    async def outcome(ticket_id: uuid.UUID) -> TicketDetail:
+    async def outcome(ticket_id: uuid.UUID, agent: Agent) -> TicketDetail:
         async with database.transaction() as connection:
             # Not `detail`: who has just moved a ticket out of his sight sees once more what became of it.
             view = await storage.find(connection, ticket_id)
             assert view is not None
-            return await _detail_of(connection, view)
+            return await _detail_of(connection, view, agent)
 
     @router.get("/me")
     async def me(agent: SignedIn) -> Me:
@@ -191,7 +192,7 @@ def build_router(
             raise Problem(404, "Not Found", f"ticket {ticket_id} has no point {point_id}: see its `points`") from error
         except Refused as error:
             raise _refused(error.refusal) from error
-        return await outcome(ticket_id)
+        return await outcome(ticket_id, agent)
 
     @router.post("/tickets/{ticket_id}/reply")
     async def reply(ticket_id: uuid.UUID, body: ReplyBody, agent: SignedIn, key: IdempotencyKey = None) -> TicketDetail:
@@ -245,12 +246,16 @@ def build_router(
     return router
 
 
-async def _detail_of(connection: AsyncConnection, view: View) -> TicketDetail:
+async def _detail_of(connection: AsyncConnection, view: View, agent: Agent) -> TicketDetail:
     ticket_id = view.ticket.ticket_id
     return TicketDetail.whole(
         view,
         await storage.points(connection, ticket_id),
         await storage.merged_here(connection, ticket_id),
+        [
+            RelatedTicket.of(other, visible=may_see(agent, other))
+            for other in await storage.related(connection, ticket_id)
+        ],
         await storage.history(connection, ticket_id, HISTORY_SHOWN),
     )
 

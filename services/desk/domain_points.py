@@ -39,10 +39,15 @@ def decided_by_agent(event: TicketRouted) -> bool:
 def points_of(event: TicketRouted) -> list[TicketPoint]:
     """The points that the message behind `event` raised, in its order.
 
-    None for an agent's correction: its routing tells again what the ticket's latest message said. None either for a
-    message that only greets or thanks: the classifier makes one point of it, but nobody wants to tick off "hello".
+    None for an agent's correction or a customer's deletion: their routings tell again what the ticket's latest message
+    said. None either for a message that only greets or thanks: the classifier makes one point of it, but nobody wants
+    to tick off "hello".
     """
-    if decided_by_agent(event) or (len(event.points) == 1 and names_no_matter(event.text, event.subject)):
+    if (
+        decided_by_agent(event)
+        or event.deletes is not None
+        or (len(event.points) == 1 and names_no_matter(event.text, event.subject))
+    ):
         return []
     return [
         TicketPoint(

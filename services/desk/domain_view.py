@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from services.desk.domain import Rules, State, Ticket, after_activity, after_customer_wrote, ranked
+from services.desk.domain_changes import MESSAGE
 from services.desk.domain_points import decided_by_agent, points_of
 from shared.courtesy import needs_no_answer
 from shared.events import (
@@ -28,6 +29,8 @@ from shared.taxonomy import Channel, Language
 TicketEvent = TicketRouted | TicketLeft | TicketMessage | TicketActivity | SlaEvent | NotificationOutcome
 """All that the desk keeps in a ticket's history."""
 
+ROUTED: Final = "routed"
+"""How the history names a TicketRouted."""
 _ENDED: Final = frozenset({SlaKind.MET, SlaKind.CANCELLED})
 
 
@@ -66,6 +69,8 @@ class View:
     clocks: Clocks = field(default_factory=dict)
     open_points: int = 0
     """Of its own messages, not ticked off; those of tickets merged into it are counted there."""
+    has_changes: bool = False
+    """Whether its customer has edited a message or taken one back: then the latest text is not simply the last."""
     decision: TicketRouted | None = None
     """The latest routing: facts, points, missing facts, reasons, trace. None when this view was loaded to be changed
     and no later one has come since."""
@@ -79,7 +84,10 @@ def after_event(view: View, event: TicketEvent, now: datetime, rules: Rules) -> 
             view = _told(replace(view, open_points=view.open_points + len(points_of(event))), event)
             if latest:
                 view = replace(view, language=event.language, decision=event)
+            view = replace(view, has_changes=view.has_changes or _is_change(event))
             return replace(view, ticket=ticket)
+        case TicketMessage() if _is_change(event):
+            return replace(_told(view, event), has_changes=True)
         case TicketMessage():
             ticket = after_customer_wrote(
                 view.ticket,
@@ -105,9 +113,9 @@ def kind_of(event: TicketEvent) -> str:
     """How the history names an event: `routed`, `message`, `claimed`, `sla.warning`, `notification.delivered`, ..."""
     match event:
         case TicketRouted():
-            return "routed"
+            return ROUTED
         case TicketMessage():
-            return "message"
+            return MESSAGE
         case TicketLeft():
             return "left"
         case TicketActivity():
@@ -124,7 +132,7 @@ def after_routed(ticket: Ticket, event: TicketRouted, rules: Rules) -> tuple[Tic
     A routing that was decided before an agent's correction does not undo it: the classifier had not heard of it yet.
     The one that follows from a correction says so in its trace, and always counts.
     """
-    if not _may_be_courtesy(ticket, event):
+    if not _is_change(event) and not _may_be_courtesy(ticket, event):
         ticket = after_customer_wrote(ticket, event.sequence, event.decided_at, rules)
     if event.revision <= ticket.revision:
         return _waiting_since(ticket, event.decided_at, rules), False
@@ -149,6 +157,11 @@ def _may_be_courtesy(ticket: Ticket, event: TicketRouted) -> bool:
         and event.disposition is not Disposition.REOPENED
         and needs_no_answer(event.text, event.subject, ())
     )
+
+
+def _is_change(event: TicketMessage | TicketRouted) -> bool:
+    """Whether the customer changed what he wrote, and has not written anything further: it takes up no ticket."""
+    return event.edits is not None or event.deletes is not None
 
 
 def after_left(ticket: Ticket, event: TicketLeft) -> Ticket:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from services.desk import storage
 from services.desk.actions import take_back_deadlines
 from services.desk.domain import Rules, after_took_over
+from services.desk.domain_changes import words_of
 from services.desk.domain_points import points_of
-from services.desk.domain_view import TicketEvent, after_event
+from services.desk.domain_view import TicketEvent, View, after_event
 from shared import metrics
 from shared.cloudevents import Received
 from shared.database import Database
-from shared.events import ActivityKind, PeakEvent, SlaEvent, TicketActivity, TicketRouted
+from shared.events import ActivityKind, PeakEvent, SlaEvent, TicketActivity, TicketMessage, TicketRouted
 
 
 class Handlers:
@@ -78,8 +81,24 @@ class Handlers:
                 event for event_id, event in events.items() if event_id in new and isinstance(event, TicketRouted)
             ]
             await storage.add_points(connection, [point for event in routed for point in points_of(event)])
+            written = {
+                event.ticket_id
+                for event_id, event in events.items()
+                if event_id in new and isinstance(event, TicketMessage | TicketRouted)
+            }
+            gone = await _settle_words(connection, views, written)
+            await storage.add_links(
+                connection,
+                [
+                    (event.ticket_id, related)
+                    for event in events.values()
+                    if isinstance(event, TicketMessage)
+                    for related in event.related_ticket_ids
+                ],
+            )
             changed = [ticket_id for ticket_id, view in views.items() if view != before[ticket_id]]
             await storage.save(connection, (views[ticket_id] for ticket_id in changed))
+            await storage.forget_words(connection, gone)
             await storage.DEADLINES.schedule(
                 connection,
                 take_back_deadlines(
@@ -88,6 +107,31 @@ class Handlers:
             )
         if duplicates := len(batch) - len(new):
             metrics.RECORDS_DUPLICATE.labels(group).inc(duplicates)
+
+
+async def _settle_words(
+    connection: AsyncConnection, views: dict[uuid.UUID, View], written: Collection[uuid.UUID]
+) -> dict[uuid.UUID, frozenset[int]]:
+    """Bring the views of those of these tickets whose customers changed what they had written up to date, and drop the
+    points that count no more. Returns the messages whose words are gone: ticket -> sequences.
+
+    From the whole history: the two topics that tell of a message are in no order.
+    """
+    with_changes = [ticket_id for ticket_id in written if views[ticket_id].has_changes]
+    if not with_changes:
+        return {}
+    words = {ticket_id: words_of(told) for ticket_id, told in (await storage.told(connection, with_changes)).items()}
+    dropped = await storage.drop_points(connection, {one for each in words.values() for one in each.outdated})
+    for ticket_id, each in words.items():
+        view = views[ticket_id]
+        views[ticket_id] = replace(
+            view,
+            text=each.text,
+            subject=each.subject or (view.subject if each.sequence else None),
+            text_sequence=each.sequence,
+            open_points=view.open_points - dropped[ticket_id],
+        )
+    return {ticket_id: each.gone for ticket_id, each in words.items()}
 
 
 def _merged_into(event: TicketEvent) -> uuid.UUID | None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 from services.desk.agents import Agent, Role
 from services.desk.domain import RankKey, State
+from services.desk.domain_changes import Mark, marks_of
 from services.desk.domain_points import TicketPoint
 from services.desk.domain_view import Clock, View, is_breached, next_due_at
 from services.desk.storage import HistoryEntry
@@ -121,7 +122,35 @@ class HistoryItem(_Answer):
     event_id: uuid.UUID
     at: datetime
     kind: str
-    payload: dict[str, Any] = Field(description="the event itself")
+    payload: dict[str, Any] = Field(description="the event itself; without its words once the customer took them back")
+    changed: Mark | None = Field(description="whether the customer has edited this message or taken it back since")
+
+
+class RelatedTicket(_Answer):
+    """A ticket of the same person on another channel, known by a verified phone number or address."""
+
+    ticket_id: uuid.UUID
+    brand: str | None
+    channel: Channel | None
+    state: State
+    queue: Queue | None
+    subject: str | None = Field(description="none, too, where your token may not see that ticket")
+    opened_at: datetime | None
+    resolved_at: datetime | None
+
+    @classmethod
+    def of(cls, view: View, *, visible: bool) -> Self:
+        ticket = view.ticket
+        return cls(
+            ticket_id=ticket.ticket_id,
+            brand=view.brand,
+            channel=view.channel,
+            state=ticket.state,
+            queue=ticket.queue,
+            subject=view.subject if visible else None,
+            opened_at=view.opened_at,
+            resolved_at=ticket.resolved_at,
+        )
 
 
 class TicketDetail(TicketSummary):
@@ -130,6 +159,7 @@ class TicketDetail(TicketSummary):
     )
     points: list[PointItem] = Field(description="of all its messages, in order, then of the tickets merged into it")
     merged_here: list[uuid.UUID] = Field(description="the tickets that this one goes on for")
+    related: list[RelatedTicket] = Field(description="of the same person on other channels, the latest first")
     history: list[HistoryItem] = Field(description="oldest first")
 
     @classmethod
@@ -138,14 +168,17 @@ class TicketDetail(TicketSummary):
         view: View,
         points: Sequence[TicketPoint],
         merged_here: Sequence[uuid.UUID],
+        related: Sequence[RelatedTicket],
         history: Sequence[HistoryEntry],
     ) -> Self:
+        marks = marks_of((entry.event_id, entry.kind, entry.payload) for entry in history)
         return cls(
             **_summary(view, sum(point.done_at is None for point in points)),
             decision=view.decision,
             points=[PointItem(**asdict(point)) for point in points],
             merged_here=list(merged_here),
-            history=[HistoryItem(**entry._asdict()) for entry in history],
+            related=list(related),
+            history=[HistoryItem(**entry._asdict(), changed=marks.get(entry.event_id)) for entry in history],
         )
 
 

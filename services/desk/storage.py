@@ -6,6 +6,7 @@ Rows are locked in one order (tickets by id, then history, then the rest), so th
 from __future__ import annotations
 
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     Index,
+    Integer,
     Text,
     bindparam,
     cast,
@@ -35,11 +37,12 @@ from sqlalchemy.sql import ColumnElement, Select
 from sqlmodel import Field, SQLModel
 
 from services.desk.domain import RankKey, State, Ticket
+from services.desk.domain_changes import MESSAGE, Told
 from services.desk.domain_points import TicketPoint
-from services.desk.domain_view import Clock, TicketEvent, View, is_breached, kind_of, next_due_at
+from services.desk.domain_view import ROUTED, Clock, TicketEvent, View, is_breached, kind_of, next_due_at
 from shared.database import service_metadata
 from shared.deadlines import Deadlines, deadlines_table
-from shared.events import PeakEvent, PeakKind, Target, TicketRouted
+from shared.events import PeakEvent, PeakKind, Target, TicketMessage, TicketRouted
 from shared.outbox import Outbox, outbox_table
 from shared.taxonomy import Category, Channel, Language, Priority, Queue
 
@@ -98,6 +101,7 @@ class TicketRow(_Base, table=True):
     next_due_at: datetime | None = Field(default=None, sa_type=_TIME)
     breached: bool
     open_points: int = Field(sa_column_kwargs={"server_default": "0"})
+    has_changes: bool = Field(sa_column_kwargs={"server_default": "false"})
     decision: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
 
 
@@ -128,6 +132,15 @@ class PointRow(_Base, table=True):
     category: str = Field(sa_type=Text)
     done_at: datetime | None = Field(default=None, sa_type=_TIME)
     done_by: str | None = Field(default=None, sa_type=Text)
+
+
+class LinkRow(_Base, table=True):
+    """Two tickets of one person on different channels; each link is there both ways."""
+
+    __tablename__ = "links"
+
+    ticket_id: uuid.UUID = Field(primary_key=True)
+    related_ticket_id: uuid.UUID = Field(primary_key=True)
 
 
 class RequestRow(_Base, table=True):
@@ -164,6 +177,7 @@ class PeakRow(_Base, table=True):
 TICKETS: Final = METADATA.tables[f"{SCHEMA}.tickets"]
 HISTORY: Final = METADATA.tables[f"{SCHEMA}.history"]
 POINTS: Final = METADATA.tables[f"{SCHEMA}.points"]
+LINKS: Final = METADATA.tables[f"{SCHEMA}.links"]
 REQUESTS: Final = METADATA.tables[f"{SCHEMA}.requests"]
 PEAKS: Final = METADATA.tables[f"{SCHEMA}.peaks"]
 
@@ -350,6 +364,70 @@ async def history(connection: AsyncConnection, ticket_id: uuid.UUID, limit: int)
     return [HistoryEntry(*row) for row in rows][::-1]
 
 
+async def told(connection: AsyncConnection, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Told]]:
+    """What the history says of the messages of these tickets."""
+    rows = await connection.execute(
+        select(HISTORY.c.ticket_id, HISTORY.c.kind, HISTORY.c.payload).where(
+            HISTORY.c.ticket_id.in_(sorted(ids)), HISTORY.c.kind.in_([MESSAGE, ROUTED])
+        )
+    )
+    found: defaultdict[uuid.UUID, list[Told]] = defaultdict(list)
+    for row in rows:
+        event = (TicketMessage if row.kind == MESSAGE else TicketRouted).model_validate(row.payload)
+        if (message := Told.by(event)) is not None:
+            found[row.ticket_id].append(message)
+    return found
+
+
+async def forget_words(connection: AsyncConnection, gone: Mapping[uuid.UUID, Collection[int]]) -> None:
+    """Rub out what these messages (ticket -> sequences) said, wherever it was told again. Their tickets are locked."""
+    pairs = [(ticket_id, sequence) for ticket_id, sequences in gone.items() for sequence in sequences]
+    if not pairs:
+        return
+    await connection.execute(
+        _FORGET_WORDS,
+        {"ids": [ticket_id for ticket_id, _ in pairs], "sequences": [sequence for _, sequence in pairs]},
+    )
+
+
+_FORGET_WORDS: Final = text(
+    "WITH gone AS (SELECT * FROM unnest(:ids, :sequences) AS row (ticket_id, sequence)), of_tickets AS ("
+    "UPDATE desk.tickets SET decision = decision - 'subject' - 'points' || '{\"text\": \"\"}' FROM gone "
+    "WHERE tickets.ticket_id = gone.ticket_id AND (decision ->> 'sequence')::int = gone.sequence) "
+    "UPDATE desk.history SET payload = payload - 'subject' - 'points' - 'attachments' || '{\"text\": \"\"}' FROM gone "
+    "WHERE history.ticket_id = gone.ticket_id AND kind IN ('message', 'routed') "
+    "AND (payload ->> 'sequence')::int = gone.sequence AND payload ->> 'text' <> ''"
+).bindparams(bindparam("ids", type_=ARRAY(UuidType())), bindparam("sequences", type_=ARRAY(Integer())))
+
+
+# --- links ---------------------------------------------------------------------------------------------------------
+
+
+async def add_links(connection: AsyncConnection, links: Iterable[tuple[uuid.UUID, uuid.UUID]]) -> None:
+    """Keep that these pairs of tickets are one person's, for each of the two."""
+    both_ways = {pair for one, other in links for pair in ((one, other), (other, one))}
+    if both_ways:
+        await connection.execute(
+            upsert(LINKS).on_conflict_do_nothing(),
+            [{"ticket_id": one, "related_ticket_id": other} for one, other in sorted(both_ways)],
+        )
+
+
+async def related(connection: AsyncConnection, ticket_id: uuid.UUID) -> list[View]:
+    """The tickets of the same person on other channels, the latest first. One not heard of yet is left out."""
+    rows = await connection.execute(
+        select(*_CHANGEABLE)
+        .join(LINKS, LINKS.c.related_ticket_id == TICKETS.c.ticket_id)
+        .where(LINKS.c.ticket_id == ticket_id)
+        .order_by(TICKETS.c.opened_at.desc().nulls_last(), TICKETS.c.ticket_id)
+        .limit(_MOST_RELATED)
+    )
+    return [_view(row._mapping) for row in rows]
+
+
+_MOST_RELATED: Final = 100
+
+
 # --- points --------------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +435,18 @@ async def add_points(connection: AsyncConnection, points: Sequence[TicketPoint])
     """Add these; one that is there already stays as it is, ticked or not."""
     if points:
         await connection.execute(upsert(POINTS).on_conflict_do_nothing(), [asdict(point) for point in points])
+
+
+async def drop_points(connection: AsyncConnection, message_event_ids: Collection[uuid.UUID]) -> Counter[uuid.UUID]:
+    """Delete the points of these messages that are not ticked off; how many of each ticket they were."""
+    if not message_event_ids:
+        return Counter()
+    rows = await connection.execute(
+        POINTS.delete()
+        .where(POINTS.c.message_event_id.in_(sorted(message_event_ids)), POINTS.c.done_at.is_(None))
+        .returning(POINTS.c.ticket_id)
+    )
+    return Counter(rows.scalars())
 
 
 async def points(connection: AsyncConnection, ticket_id: uuid.UUID) -> list[TicketPoint]:
@@ -583,7 +673,17 @@ async def _locked(connection: AsyncConnection, query: Select[Any]) -> dict[uuid.
 def _values(view: View) -> dict[str, Any]:
     values: dict[str, Any] = {f"new_{name}": getattr(view.ticket, name) for name in _TICKET_FIELDS}
     values["id"] = values.pop("new_ticket_id")
-    shown = ("brand", "channel", "language", "subject", "text", "text_sequence", "opened_at", "open_points")
+    shown = (
+        "brand",
+        "channel",
+        "language",
+        "subject",
+        "text",
+        "text_sequence",
+        "opened_at",
+        "open_points",
+        "has_changes",
+    )
     values |= {f"new_{name}": getattr(view, name) for name in shown}
     values["new_clocks"] = _CLOCKS.dump_json(dict(view.clocks)).decode()
     values["new_next_due_at"] = next_due_at(view.clocks)
@@ -613,6 +713,7 @@ def _view(row: Mapping[Any, Any]) -> View:
         opened_at=row["opened_at"],
         clocks=_CLOCKS.validate_python(row["clocks"]),
         open_points=row["open_points"],
+        has_changes=row["has_changes"],
         decision=None if decision is None else TicketRouted.model_validate(decision),
     )
 

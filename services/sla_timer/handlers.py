@@ -77,6 +77,8 @@ def happening_of(event: object, now: datetime) -> list[tuple[uuid.UUID, Happenin
     match event:
         case TicketMessage(disposition=Disposition.OPENED):
             return []
+        case TicketMessage() if event.changes is not None:
+            return []  # other words for what is owed an answer already, or none
         case TicketMessage():
             only_thanks = needs_no_answer(event.text, event.subject, event.attachments)
             what = What.CUSTOMER_THANKED if only_thanks else What.CUSTOMER_WROTE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -62,12 +62,21 @@ class TraceStep(Contract):
     detail: ShortText
 
 
+EDITS: Final = "edits"
+DELETES: Final = "deletes"
+"""Steps that name, in their detail, the message_id that the message edits or deletes."""
+
+
 class DecisionTrace(Contract):
     """How the decision came about, for the agent and for the auditor."""
 
     decided_by: Identifier = Field(description="`rule:<name>`, `model`, or `agent:<id>`")
     model: Identifier
     steps: tuple[TraceStep, ...] = ()
+
+    def detail_of(self, step: str) -> str | None:
+        """What the first step of this name said. None if there is none."""
+        return next((item.detail for item in self.steps if item.step == step), None)
 
 
 class TicketRouted(Event):
@@ -107,6 +116,16 @@ class TicketRouted(Event):
     sent_at: AwareDatetime
     opened_at: AwareDatetime
     reply_to: ShortText | None = None
+
+    @property
+    def edits(self) -> str | None:
+        """message_id of the message whose words the one behind this replaces."""
+        return self.trace.detail_of(EDITS)
+
+    @property
+    def deletes(self) -> str | None:
+        """message_id of the message that the one behind this took back. Queue, priority and all else are as before."""
+        return self.trace.detail_of(DELETES)
 
     @property
     def event_id(self) -> uuid.UUID:

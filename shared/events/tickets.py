@@ -72,7 +72,7 @@ class TicketMessage(Event):
 
     @property
     def event_id(self) -> uuid.UUID:
-        return derive_id("ticket.message", self.brand, self.channel, self.message_id)
+        return message_event_id_of(self.brand, self.channel, self.message_id)
 
     @property
     def key(self) -> str:
@@ -81,6 +81,11 @@ class TicketMessage(Event):
     @property
     def occurred_at(self) -> datetime:
         return self.sent_at
+
+
+def message_event_id_of(brand: str, channel: str, message_id: str) -> uuid.UUID:
+    """The event id of the TicketMessage that this message became."""
+    return derive_id("ticket.message", brand, channel, message_id)
 
 
 def ticket_id_of(brand: str, channel: str, message_id: str) -> uuid.UUID:

@@ -167,6 +167,47 @@ async def test_the_messages_of_a_ticket_see_each_other_within_a_batch(bench: Ben
     assert [one.revision for one in (first, second, third)] == [1, 2, 3]
 
 
+async def test_an_edit_is_decided_on_its_new_words(bench: Bench) -> None:
+    ticket = uuid.uuid4()
+    original = message("优惠券怎么用", ticket)
+    edit = message("我的账户被盗了！", ticket, 2, minutes=60 * 24, edits=original.message_id)
+    first, edited = await bench.messages(original, edit)
+    assert (first.edits, edited.edits, edited.deletes) == (None, original.message_id, None)
+    assert (edited.queue, edited.text) == (Queue.SECURITY, edit.text)
+    (row,) = await bench.rows("SELECT state FROM classifier.tickets WHERE ticket_id = :id", id=ticket)
+    assert json.loads(row.state)["contacts"] == 1
+
+
+async def test_a_deletion_changes_nothing_and_rubs_the_words_out(bench: Bench) -> None:
+    ticket = uuid.uuid4()
+    original = message("我的账户被盗了！南京路1号", ticket)
+    edit = message("我的账户被盗了！南京路2号", ticket, 2, minutes=1, edits=original.message_id)
+    other = message("你好？", ticket, 3, minutes=2)
+    await bench.messages(original, edit)
+    *_, last = await bench.messages(other)
+    deletion = message("", ticket, 4, minutes=3, deletes=original.message_id)
+    (told,) = await bench.messages(deletion)
+    assert (told.cause_id, told.revision, told.deletes) == (deletion.event_id, 4, original.message_id)
+    kept = ("queue", "category", "priority", "facts", "missing", "language", "sequence", "text", "disposition")
+    assert [getattr(told, name) for name in kept] == [getattr(last, name) for name in kept]
+    assert (told.previous_queue, told.previous_priority, told.reasons) == (None, None, ())
+    # Nor is it in what a correction would tell again; and what stands is deleted with the next.
+    rows = await bench.rows("SELECT event FROM classifier.decisions WHERE ticket_id = :id", id=ticket)
+    assert all("南京路" not in row.event for row in rows)
+    (told,) = await bench.messages(message("", ticket, 5, minutes=4, deletes=other.message_id))
+    assert (told.text, told.revision, told.priority) == ("", 5, last.priority)
+    (row,) = await bench.rows("SELECT event FROM classifier.tickets WHERE ticket_id = :id", id=ticket)
+    assert other.text not in row.event
+
+
+async def test_in_one_batch_what_is_taken_back_is_not_told(bench: Bench) -> None:
+    ticket = uuid.uuid4()
+    original = message("我的账户被盗了！南京路1号", ticket)
+    first, told = await bench.messages(original, message("", ticket, 2, minutes=1, deletes=original.message_id))
+    assert (first.text, first.points, told.text) == ("", (), "")
+    assert (first.queue, told.queue) == (Queue.SECURITY, Queue.SECURITY)
+
+
 async def test_the_old_queue_is_told_that_a_ticket_left_it(bench: Bench) -> None:
     ticket = uuid.uuid4()
     await bench.messages(message("优惠券怎么用", ticket))

@@ -21,28 +21,27 @@ from shared import metrics
 from shared.database import Database
 from shared.events import TicketMessage
 from shared.http import token_hash
+from tests.support.brands import write_brand
 
 KEY, OTHER_KEY = f"key-{uuid.uuid4().hex}", f"key-{uuid.uuid4().hex}"
-CHANNELS = f"""
-brands:
-  upay:
-    app_chat: [{{key_sha256: {token_hash(KEY)}}}]
-    email: [{{key_sha256: {token_hash(KEY)}}}]
-    x: [{{key_sha256: {token_hash(OTHER_KEY)}}}]
-"""
+_KEYS = [{"key_sha256": token_hash(KEY)}]
+CHANNELS = {
+    "app_chat": {"hours": "always", "keys": _KEYS},
+    "email": {"hours": "always", "keys": _KEYS},
+    "x": {"hours": "always", "keys": [{"key_sha256": token_hash(OTHER_KEY)}]},
+}
 AppOf = Callable[..., FastAPI]
 
 
 @pytest.fixture
 async def app_of(database: str, tmp_path: Path) -> AsyncIterator[AppOf]:
     """Intake's application, its lifespan not begun: the routes need no broker."""
-    channels = tmp_path / "channels.yaml"
-    channels.write_text(CHANNELS)
+    brands = write_brand(tmp_path / "brands", "upay", channels=CHANNELS)
 
     async with AsyncExitStack() as stack:
 
         def make(**changes: Any) -> FastAPI:
-            service = build(Settings(**{"database_url": database, "intake_channels_file": channels, **changes}))
+            service = build(Settings(**{"database_url": database, "brands_directory": brands, **changes}))
             stack.push_async_callback(service.database.close)
             return service.app()
 

@@ -32,6 +32,7 @@ from shared.events import (
 )
 from shared.http import token_hash
 from shared.service import Service
+from tests.support.brands import write_brand
 from tests.support.surroundings import Kafka
 from tests.support.waiting import eventually
 from tests.unit.intake.samples import at, message
@@ -68,7 +69,10 @@ class World:
         return message(message_id, hours, brand=self.brand, **fields)
 
     async def send(self, *events: Event) -> None:
-        by_type = {ChannelMessage: topics.CHANNEL_MESSAGES, TicketActivity: topics.TICKETS_ACTIVITY}
+        by_type: dict[type[Event], topics.Topic] = {
+            ChannelMessage: topics.CHANNEL_MESSAGES,
+            TicketActivity: topics.TICKETS_ACTIVITY,
+        }
         await self.send_raw(
             *((by_type[type(event)].name, event.key, event.model_dump_json().encode()) for event in events)
         )
@@ -113,12 +117,11 @@ async def _ready(client: httpx.AsyncClient) -> bool:
 @pytest.fixture
 async def world(kafka: Kafka, new_database: Callable[[], Awaitable[str]], tmp_path: Path) -> AsyncIterator[World]:
     brand = f"b_{uuid.uuid4().hex[:12]}"
-    channels = tmp_path / "channels.yaml"
-    channels.write_text(f"brands: {{{brand}: {{app_chat: [{{key_sha256: {token_hash(KEY)}}}]}}}}")
+    channels = {"app_chat": {"hours": "always", "keys": [{"key_sha256": token_hash(KEY)}]}}
     settings = Settings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         database_url=await new_database(),
-        intake_channels_file=channels,
+        brands_directory=write_brand(tmp_path / "brands", brand, channels=channels),
         delivery_retry_seconds=0.1,
     )
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, acks="all")
@@ -222,6 +225,42 @@ async def test_a_message_over_http_leaves_by_the_outbox_and_is_a_duplicate_for_k
         events = await world.events(2)
     assert [event.message_id for event in events] == ["m-1", "m-2"]
     assert {str(event.ticket_id) for event in events} == {answer.json()["ticket_id"]}
+
+
+@pytest.mark.parametrize("by_http", [False, True], ids=["kafka", "http"])
+async def test_a_flood_is_told_once_also_when_the_process_dies_before_it_is_due(world: World, *, by_http: bool) -> None:
+    sent = [world.message(f"m-{number}", number / 3_600_000, text=f"在吗 {number}") for number in range(30)]
+
+    def dies_before(service: Service) -> None:
+        del service.tasks["floods"]
+
+    async def deliver(client: httpx.AsyncClient) -> None:
+        if not by_http:
+            await world.send(*sent, *sent)
+            return
+        body = f"[{','.join(item.model_dump_json() for item in sent)}]"
+        headers = {"x-api-key": KEY, "content-type": "application/json"}
+
+        async def is_accepted() -> bool:
+            return (await client.post("/v1/messages", content=body, headers=headers)).status_code == 202
+
+        for _ in range(2):
+            await eventually(is_accepted)  # 503 until this replica has heard from Kafka
+
+    limits: dict[str, Any] = {"intake_flood_messages": 10, "intake_flood_window_seconds": 1}
+    async with world.intake(dies_before, **limits) as client:
+        await deliver(client)
+        alone = await world.events(10)
+    async with world.intake(**limits) as client:
+        told = await world.events(11)
+        await deliver(client)
+        await world.send(world.message("last", 1))
+        events = await world.events(12)
+    assert [event.message_id for event in alone] == [f"m-{number}" for number in range(10)]
+    assert len(told) == 11
+    assert (told[-1].folded, told[-1].message_id) == (20, f"flood/{alone[0].ticket_id}/{at(0).isoformat()}")
+    assert told[-1].text == "\n".join(item.text for item in sent[10:])
+    assert [event.message_id for event in events[11:]] == ["last"]
 
 
 async def test_a_resolved_ticket_is_reopened_by_the_next_message(world: World) -> None:

@@ -82,11 +82,11 @@ def test_precision_and_recall() -> None:
         cuts.update(kind for *_, kind in cut)
         if cut != case.secrets:
             wrong.append(f"{case.text}  ->  {redact(case.text).text}")
-    print(f"\n{'kind':10} secrets  cut  precision  recall")  # noqa: T201 - for who runs it with -s
+    print(f"\n{'kind':10} secrets  cut  precision  recall")
     for kind in (*KINDS, "all"):
         hit, secret, found = (counter.total() if kind == "all" else counter[kind] for counter in (hits, secrets, cuts))
-        print(f"{kind:10} {secret:7} {found:4} {hit / found:10.3f} {hit / secret:7.3f}")  # noqa: T201
-    print(*wrong, sep="\n")  # noqa: T201
+        print(f"{kind:10} {secret:7} {found:4} {hit / found:10.3f} {hit / secret:7.3f}")
+    print(*wrong, sep="\n")
     assert hits.total() / cuts.total() >= _LEAST_PRECISION
     assert hits.total() / secrets.total() >= _LEAST_RECALL
 
