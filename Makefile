@@ -4,6 +4,7 @@
 PYTHON := .venv/bin/python
 LOCK := requirements-dev.lock
 INSTALLED := .venv/installed.lock
+RUNS ?= 20000
 # `make test ARGS="-k threading -x"` hands further arguments to pytest.
 ARGS ?=
 MAKEFLAGS += --no-print-directory
@@ -60,6 +61,10 @@ contracts: setup ## Write schemas, golden examples and AsyncAPI documents anew a
 
 bench: setup ## Measure, each figure beside its baseline; ONLY=name measures one
 	@ONLY="$(ONLY)" $(PYTHON) -m benchmarks
+
+fuzz: setup ## Hostile mails and XML into their parsers, with coverage as the guide; RUNS=20000 of each (Linux)
+	@$(PYTHON) -m tests.fuzz.mail -atheris_runs=$(RUNS)
+	@$(PYTHON) -m tests.fuzz.wechat -atheris_runs=$(RUNS)
 
 simulate: setup ## Weeks of made-up traffic in virtual time, every invariant checked: a table, and simulation.png
 	@$(PYTHON) -m services.sla_timer simulate --png simulation.png $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -21,6 +22,7 @@ from shared import metrics
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 5
+_BODY_MOST_SECONDS: Final = 30.0
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -170,30 +172,28 @@ class RateLimiter:
 
 class BodyLimit:
     """ASGI middleware: refuses a request body over `most_bytes` with 413, also one that comes in chunks without a
-    length.
+    length, and with 408 one that takes longer than `most_seconds` to come.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, most_seconds: float = _BODY_MOST_SECONDS) -> None:
         self._app = app
         self._most_bytes = most_bytes
+        self._most_seconds = most_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        body = bytearray()
-        too_large = not length.isdigit() or int(length) > self._most_bytes
-        more = not too_large
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._most_bytes:
-                too_large, more = True, False
-        if too_large:
+        try:
+            async with asyncio.timeout(self._most_seconds):
+                body = await self._body(scope, receive)
+        except TimeoutError:
+            problem = Problem(408, "Request Timeout", f"the body must come within {self._most_seconds:g} s")
+            await problem.response()(scope, receive, send)
+            return
+        except _Disconnected:
+            return
+        if body is None:
             problem = Problem(413, "Content Too Large", f"the body may have {self._most_bytes} bytes at most")
             await problem.response()(scope, receive, send)
             return
@@ -204,9 +204,30 @@ class BodyLimit:
             if delivered:
                 return await receive()
             delivered = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, replay, send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """All of it, or None when it is too large."""
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._most_bytes:
+            return None
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Disconnected
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._most_bytes:
+                return None
+        return bytes(body)
+
+
+class _Disconnected(Exception):
+    """Nobody is there to be answered."""
 
 
 class SecurityHeaders:

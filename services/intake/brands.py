@@ -74,7 +74,9 @@ def build(
         )
     if kind.channel is not channel:
         raise ConfigError(_fault(path, f"{where}.provider", f"{kind.provider} is an adapter of {kind.channel}"))
-    fields, _ = filled({name: value for name, value in section.items() if name != "provider"}, environment)
+    fields, missing = filled({name: value for name, value in section.items() if name != "provider"}, environment)
+    if missing:
+        raise ConfigError("\n".join(_fault(path, where, f"set the environment variable {name}") for name in missing))
     try:
         return kind(brand, kind.config_type.model_validate(fields))
     except ValidationError as error:

@@ -42,6 +42,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote, unquote
 
+from services.intake.attachments import safe
 from shared.courtesy import needs_no_answer
 from shared.events import (
     ActivityKind,
@@ -475,7 +476,7 @@ def accepted(placement: Placement, accepted_at: datetime, related: Sequence[uuid
                 "url": cut_address(attachment.url) if attachment.url else attachment.url,
             }
         )
-        for attachment in message.attachments
+        for attachment in map(safe, message.attachments)
     )
     ticket = placement.ticket
     event = TicketMessage(

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Request, Response
 
 from services.intake.acceptance import Acceptance, Incoming
-from services.intake.attachments import safe
 from services.intake.brands import Adapters
 from services.intake.channels.base import ChannelRequest, Refused
 from services.intake.domain import wrong_sent_at
@@ -66,7 +65,7 @@ class Intake:
             for message in messages:
                 self._sender_limiter.check(f"{brand}/{channel}/{message.customer.id}")
         kept = []
-        for message in map(readable, (_in_time(message, now) for message in messages)):
+        for message in (_in_time(message, now) for message in messages):
             if wrong_sent_at(message.sent_at, now, self._message_oldest) is None:
                 kept.append(message)
             else:
@@ -83,11 +82,6 @@ class Intake:
 def _in_time(message: ChannelMessage, now: datetime) -> ChannelMessage:
     """A provider's clock that is out of its mind must not lose a message: then it was sent when it came."""
     return message if wrong_sent_at(message.sent_at, now, None) is None else message.model_copy(update={"sent_at": now})
-
-
-def readable(message: ChannelMessage) -> ChannelMessage:
-    """The same with attachments that an agent can look at without harm."""
-    return message.model_copy(update={"attachments": tuple(map(safe, message.attachments))})
 
 
 def build_gateway_router(

@@ -17,10 +17,11 @@ from urllib.parse import parse_qsl
 
 import yaml
 
+from services.intake.attachments import safe
 from services.intake.brands import AnyAdapter, build
 from services.intake.channels.base import Answer, ChannelRequest, Refused
 from services.intake.channels.registry import ADAPTERS
-from services.intake.gateway import problem_of, readable
+from services.intake.gateway import problem_of
 from shared.brands import BRANDS_DIRECTORY, brand_paths
 from shared.events import ChannelMessage
 from shared.redaction import redact
@@ -71,13 +72,14 @@ def _told(answer: Answer) -> dict[str, Any]:
         "status": answer.status,
         "media_type": answer.media_type,
         "body": answer.body,
-        "messages": [_without_secrets(readable(message)) for message in answer.messages],
+        "messages": [_as_stored(message) for message in answer.messages],
         "ignored": list(answer.ignored),
     }
 
 
-def _without_secrets(message: ChannelMessage) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(message.model_dump_json())
+def _as_stored(message: ChannelMessage) -> dict[str, Any]:
+    safe_ones = tuple(map(safe, message.attachments))
+    content: dict[str, Any] = json.loads(message.model_copy(update={"attachments": safe_ones}).model_dump_json())
     for holder, names in (
         (content, ("text", "subject")),
         (content["customer"], ("name",)),
@@ -106,7 +108,7 @@ def _adapter(provider: str, config: str | None, brand: str | None) -> AnyAdapter
             continue
         return build(brand or named or "brand", channel, {**section, "provider": provider}, os.environ, path)
     where = config or BRANDS_DIRECTORY
-    raise Unusable(f"{where}: {f'brand {brand}' if brand else 'no brand there'} has no adapter of {provider}")
+    raise Unusable(f"{where}: there is no adapter of {provider}{f' of brand {brand}' if brand else ''}")
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

@@ -388,3 +388,9 @@ def test_every_accepted_time_can_be_reckoned_with() -> None:
         assert wrong_sent_at(limit, T0, None) is None
         conversation.say(message(name, sent_at=limit))
     assert conversation.say(message("c", 0)) == [("c", "c", OPENED, 1)]
+
+
+def test_what_would_run_on_an_agents_machine_is_named_and_leads_nowhere_whichever_way_it_came() -> None:
+    sent = Attachment(name="bill.pdf.exe", media_type="application/pdf", url="https://files.example/1")
+    (shown,) = accept(message(attachments=(sent,))).attachments
+    assert (shown.name, shown.media_type, shown.url) == ("bill.pdf.exe", "application/x-blocked", None)

@@ -130,10 +130,11 @@ def test_a_body_comes_from_a_pipe_too(
         (["whatsapp", "--config", "{folder}/list.yaml"], "must hold a mapping"),
         (["whatsapp", "--config", "{folder}/torn.yaml"], "is not YAML"),
         (["whatsapp", "--config", "{folder}/short.yaml"], "channels.whatsapp.adapter.app_secret: Field required"),
-        (["whatsapp", "--config", "{folder}/other.yaml"], "has no adapter of whatsapp"),
+        (["whatsapp", "--config", "{folder}/other.yaml"], "there is no adapter of whatsapp"),
         (["whatsapp", "--config", "{folder}/C.yaml", "--body", "{folder}/missing"], "missing: No such file"),
         (["whatsapp", "--config", "{folder}/C.yaml", "--headers", "{folder}/B"], "object of names and values"),
         (["whatsapp", "--config", "{folder}/C.yaml", "--headers", "{folder}/C.yaml"], "C.yaml is not JSON"),
+        (["whatsapp", "--config", "{folder}/empty.yaml"], "set the environment variable PARSE_TEST_NOT_SET"),
         (["whatsapp", "x", "--body", "y", "--config", "{folder}/C.yaml"], "give the body once"),
         (["whatsapp", "--config", "{folder}/C.yaml", "--received-at", "noon"], "a time with an offset"),
         (["whatsapp", "--config", "{folder}/C.yaml", "--received-at", "2026-11-26T12:00:00"], "a time with an offset"),
@@ -142,6 +143,7 @@ def test_a_body_comes_from_a_pipe_too(
 def test_what_cannot_be_used_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
 ) -> None:
+    (folder / "empty.yaml").write_text(yaml.safe_dump({**CONFIG, "app_secret": "${PARSE_TEST_NOT_SET}"}))
     (folder / "list.yaml").write_text("- 1")
     (folder / "torn.yaml").write_text("{")
     (folder / "short.yaml").write_text("verify_token: x")

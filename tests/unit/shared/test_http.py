@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -90,6 +92,22 @@ async def test_the_body_limit_holds_for_a_body_in_chunks_without_a_length(client
 
     assert (await client.post("/length", content=chunks(10))).json() == {"length": 100}
     assert (await client.post("/length", content=chunks(11))).status_code == 413
+
+
+async def test_a_body_that_never_ends_is_not_waited_for() -> None:
+    app = FastAPI()
+    answers: list[Any] = []
+    sent = iter([{"type": "http.request", "body": b"a", "more_body": True}])
+
+    async def receive() -> Any:
+        return next(sent, None) or await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    await BodyLimit(app, MOST_BYTES, most_seconds=0.01)(scope, receive, send)
+    assert answers[0]["status"] == 408
 
 
 @pytest.mark.parametrize(
