@@ -10,7 +10,7 @@ ARGS ?=
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-integration scenarios test-browser chaos check check-config format contracts bench \
+.PHONY: help setup demo test test-unit test-integration scenarios test-browser chaos check check-config format contracts bench fuzz \
 	simulate train migrate lock clean
 
 help: ## List these commands
