@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, model_validator
 from services.intake.domain import Windows
 from services.intake.domain_floods import FloodLimit
 from shared.settings import CommonSettings
+from shared.yaml_files import ConfigError
 
 
 class Settings(CommonSettings):
@@ -104,11 +105,14 @@ class Settings(CommonSettings):
 
     @property
     def smtp_tls(self) -> ssl.SSLContext | None:
-        """Raises OSError (ssl.SSLError is one) when certificate and key cannot be used."""
+        """Raises ConfigError when certificate and key cannot be used."""
         if self.intake_smtp_tls_certificate is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self.intake_smtp_tls_certificate, self.intake_smtp_tls_key)
+        try:
+            context.load_cert_chain(self.intake_smtp_tls_certificate, self.intake_smtp_tls_key)
+        except OSError as error:  # of ssl, too: no PEM, or the key of another certificate
+            raise ConfigError(f"INTAKE_SMTP_TLS_CERTIFICATE, INTAKE_SMTP_TLS_KEY: {error.strerror or error}") from None
         return context
 
     @property

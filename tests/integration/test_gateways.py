@@ -8,10 +8,12 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from fastapi import FastAPI
 from prometheus_client import generate_latest
@@ -24,6 +26,7 @@ from shared.database import Database
 from shared.events import TicketMessage
 
 APP_SECRET = "a-made-up-app-secret"
+TOKEN_SECRET = "a-made-up-token-secret-of-more-than-32-bytes"
 AppOf = Callable[..., FastAPI]
 BRAND_FILE = """
 brand: upay
@@ -40,6 +43,9 @@ channels:
       verify_token: ${GATEWAY_TEST_VERIFY_TOKEN}
       access_token: ${GATEWAY_TEST_ACCESS_TOKEN}
       phone_number_id: "106540352242922"
+  app_chat:
+    hours: always
+    adapter: {provider: app_chat, token_secret: "${GATEWAY_TEST_TOKEN_SECRET}"}
   telegram:
     hours: always
     adapter:
@@ -54,6 +60,7 @@ async def app_of(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Intake's application, its lifespan not begun: the routes need no broker."""
     (tmp_path / "upay.yaml").write_text(BRAND_FILE)
     monkeypatch.setenv("GATEWAY_TEST_APP_SECRET", APP_SECRET)
+    monkeypatch.setenv("GATEWAY_TEST_TOKEN_SECRET", TOKEN_SECRET)
     monkeypatch.setenv("GATEWAY_TEST_VERIFY_TOKEN", "a-made-up-verify-token")
     monkeypatch.setenv("GATEWAY_TEST_ACCESS_TOKEN", "a-made-up-access-token")
     async with AsyncExitStack() as stack:
@@ -234,3 +241,37 @@ async def test_a_client_that_is_too_fast_is_asked_to_wait(app_of: AppOf) -> None
     assert statuses == [401, 401]
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) > 0
+
+
+async def chat(client: httpx.AsyncClient, customer: str, message_id: str) -> httpx.Response:
+    claims = {"sub": customer, "aud": "upay", "exp": datetime.now(UTC) + timedelta(hours=1)}
+    token = jwt.encode(claims, TOKEN_SECRET, algorithm="HS256")
+    return await client.post(
+        "/v1/channels/app_chat/upay",
+        json={"message_id": message_id, "text": "在吗"},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+
+
+async def test_a_customer_who_is_too_fast_is_asked_to_wait_and_nobody_else(app_of: AppOf, tables: Database) -> None:
+    fast, other = uuid.uuid4().hex, uuid.uuid4().hex
+    async with client_of(app_of(intake_sender_rate_per_second=0.001, intake_sender_rate_burst=3)) as client:
+        answers = [await chat(client, fast, f"m-{number}") for number in range(4)]
+        elsewhere = await chat(client, other, "m-0")
+        # A provider's batch is of many customers: none of them holds up the others.
+        sender = f"86138{uuid.uuid4().int % 10**8:08}"
+        batches = [await post(client, batch(message(**{"from": sender}))) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert elsewhere.status_code == 200
+    assert [answer.status_code for answer in batches] == [200] * 5
+    assert set(await stored(tables, f"{fast}/m-2", f"{fast}/m-3")) == {f"{fast}/m-2"}
+
+
+async def test_what_is_older_than_the_operator_allows_is_counted_and_left_out(app_of: AppOf, tables: Database) -> None:
+    old, fresh = message(timestamp="1700000000"), message(timestamp=str(int(datetime.now(UTC).timestamp())))
+    async with client_of(app_of(intake_message_oldest_days=7)) as client:
+        assert (await post(client, batch(old, fresh))).status_code == 200
+    assert set(await stored(tables, old["id"], fresh["id"])) == {fresh["id"]}
+    counted = b'switchyard_channel_events_ignored_total{brand="upay",channel="whatsapp",kind="too_old"}'
+    assert counted in generate_latest(metrics.REGISTRY)
