@@ -83,19 +83,23 @@ class Receivers:
             if len(self.refused) < _FIRST_TRIES_REFUSED and identity not in self.refused:
                 self.refused.add(identity)
                 return Response(status_code=503)
-            if self.intake_url and _is_for_the_chat(body):
-                async with httpx.AsyncClient(timeout=10, trust_env=False) as intake:
-                    headers = {name: value for name, value in request.headers.items() if name.startswith("webhook-")}
-                    answer = await intake.post(
-                        f"{self.intake_url}/v1/replies/{_CHAT[0]}", content=body, headers=headers
-                    )
-                if not answer.is_success:
-                    return Response(status_code=answer.status_code)
+            if self.intake_url and _is_for_the_chat(body) and (refused := await self._handed_on(request, body)):
+                return Response(status_code=refused)
             self.webhooks[identity] += 1
             self.bodies.append(body.decode())
             return Response(status_code=204)
 
         return app
+
+    async def _handed_on(self, request: Request, body: bytes) -> int | None:
+        """The status with which intake refused it, or None. When the demo ends, intake is gone before the notifier."""
+        headers = {name: value for name, value in request.headers.items() if name.startswith("webhook-")}
+        try:
+            async with httpx.AsyncClient(timeout=10, trust_env=False) as intake:
+                answer = await intake.post(f"{self.intake_url}/v1/replies/{_CHAT[0]}", content=body, headers=headers)
+        except httpx.HTTPError:
+            return httpx.codes.SERVICE_UNAVAILABLE
+        return None if answer.is_success else answer.status_code
 
 
 def _is_for_the_chat(body: bytes) -> bool:

@@ -8,7 +8,6 @@ import ssl
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpx
@@ -19,6 +18,7 @@ from services.notifier.domain.outputs import Endpoint
 from services.notifier.domain.retry import Tried, Verdict, judge_http_status
 from services.notifier.network import RequestRefused, Resolve, checked_address, resolve
 from services.notifier.settings import Settings
+from shared.retry_after import retry_after_seconds
 
 _ANSWER_MOST_BYTES: Final = 64 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
@@ -38,19 +38,6 @@ def signed_headers(endpoint: Endpoint, notification_id: uuid.UUID, at: datetime,
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
-
-
-def retry_after_seconds(value: str | None, now: datetime) -> float | None:
-    """Of an HTTP header (RFC 9110, 10.2.3): seconds, or a date. None when there is none or it says nothing sensible."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())
 
 
 class WebhookSender:

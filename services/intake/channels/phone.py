@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -43,6 +42,7 @@ from services.intake.channels.fields import (
 )
 from shared.events import ChannelMessage
 from shared.events.channel import MAX_TEXT_CHARACTERS, Attachment, Contact, Customer
+from shared.retry_after import retry_after_seconds
 from shared.taxonomy import Channel, Language
 
 _TOLERANCE: Final = timedelta(minutes=5)
@@ -247,17 +247,9 @@ def _beginning_and_end(said: str) -> str:
 
 def _not_sent(answer: ProviderAnswer, now: datetime) -> NotSent:
     hopeless = answer.status in (400, 404, 410, 413, 422)
-    wait = _retry_after_seconds(answer.headers.get("retry-after", ""), now)
-    return NotSent(f"the call centre answered {answer.status}", hopeless=hopeless, retry_after_seconds=wait)
-
-
-def _retry_after_seconds(value: str, now: datetime) -> float | None:
-    """Of a `Retry-After` header: seconds, or a date."""
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return float(min(int(value), _LONGEST_WAIT_SECONDS))
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    wait = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
-    return min(max(0.0, wait), _LONGEST_WAIT_SECONDS)
+    wait = retry_after_seconds(answer.headers.get("retry-after"), now)
+    return NotSent(
+        f"the call centre answered {answer.status}",
+        hopeless=hopeless,
+        retry_after_seconds=None if wait is None else min(wait, _LONGEST_WAIT_SECONDS),
+    )

@@ -17,7 +17,7 @@ from services.notifier.domain.retry import (
     judge_smtp_code,
 )
 from services.notifier.settings import Settings
-from services.notifier.webhook import retry_after_seconds
+from shared.retry_after import retry_after_seconds
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 ID = uuid.UUID(int=1)
