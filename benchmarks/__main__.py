@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-NAMES = ("pipeline", "clocks", "reports", "classifier")
+NAMES = ("pipeline", "clocks", "reports", "classifier", "tracing")
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 The records of a wave wait in the topic before intake and classifier start, so the pipeline runs as fast as it can. The
 clock is the records' own time stamps: from the first that intake publishes to the last that the classifier publishes.
+After the first wave: what a ticket takes in each schema (tables with their indexes) and on the broker's disk.
 Baseline: a bare aiokafka loop that consumes the same records and produces them to another topic, in the same run.
 """
 
@@ -19,7 +20,7 @@ from typing import Final
 
 import asyncpg
 import psutil
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from benchmarks.figures import Figure, note, report
 from deploy.audit import read_all
@@ -29,6 +30,7 @@ from deploy.demo.settings import Credentials, environment
 from deploy.stack import Stack
 from shared import topics
 from shared.admin import create_topics
+from shared.database import SERVICES
 from shared.events import derive_id
 from shared.topics import Topic
 
@@ -194,11 +196,54 @@ async def run(directory: Path) -> None:
         await publish(broker.bootstrap_servers, 0)
         baseline = await bare_loop(broker.bootstrap_servers, MESSAGES)
         await measure(stack, 0, "all five services", baseline)
+        await settled(stack)
         stop_path(stack)
+        await measure_space(stack, directory / "broker")
         for service in ("sla_timer", "notifier", "desk"):
             stack.stop_service(service)
         await publish(broker.bootstrap_servers, 1)
         await measure(stack, 1, "intake and classifier alone", baseline)
+
+
+async def settled(stack: Stack) -> None:
+    """Wait until the other services have taken in the wave as well: hardly anything is published any more."""
+    names = [topic.name for topic in topics.ALL]
+    consumer = AIOKafkaConsumer(bootstrap_servers=stack.broker.bootstrap_servers)
+    await consumer.start()
+    await consumer.topics()
+    try:
+        before, written = -MESSAGES, 0
+        while written - before > MESSAGES / 100:
+            await asyncio.sleep(5)
+            partitions = [
+                TopicPartition(name, number) for name in names for number in consumer.partitions_for_topic(name) or ()
+            ]
+            before, written = written, sum((await consumer.end_offsets(partitions)).values())
+    finally:
+        await consumer.stop()
+
+
+async def measure_space(stack: Stack, broker_directory: Path) -> None:
+    """Bytes per ticket of one message. Baseline: the bytes of its record as the channel sent it."""
+    sent = sum(len(key) + len(value) for key, value in records(0)) / MESSAGES
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        sizes = await connection.fetch(
+            "SELECT schemaname AS schema, sum(pg_total_relation_size(format('%I.%I', schemaname, tablename)))::bigint "
+            "AS bytes FROM pg_tables WHERE schemaname = ANY($1) GROUP BY 1 ORDER BY 2 DESC",
+            list(SERVICES),
+        )
+    finally:
+        await connection.close()
+    for size in sizes:
+        report(Figure("pipeline", f"database of {size['schema']}", size["bytes"] / MESSAGES, "bytes/ticket", sent))
+    if log := await asyncio.to_thread(log_bytes, broker_directory):
+        report(Figure("pipeline", "log of the broker", log / MESSAGES, "bytes/ticket", sent))
+
+
+def log_bytes(broker_directory: Path) -> int:
+    """Of all topics on the broker's disk; 0 for a broker that keeps its log elsewhere."""
+    return sum(path.stat().st_size for path in broker_directory.rglob("*.log"))
 
 
 def stop_path(stack: Stack) -> None:

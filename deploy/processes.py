@@ -166,11 +166,17 @@ class Program:
             self.kill()
             raise ProgramFailed(f"{self.name} {ended}; the end of {self.log}:\n{self.log_tail()}")
 
-    def stop(self) -> None:
-        """Ask the program to end, wait, and kill it when it takes longer than its stop time. Idempotent."""
+    def stop(self) -> int | None:
+        """Ask the program to end, wait, and kill it when it takes longer than its stop time. Idempotent.
+
+        Returns its exit status (negative: the signal that ended it), None when it did not run.
+        """
+        status: int | None = None
         if self._process is not None:
             _end(self._process, self._stop_signal, self._stop_timeout_seconds)
+            status = self._process.wait()
         self._forget()
+        return status
 
     def kill(self) -> None:
         """kill -9 the program and its children: nothing is flushed. Idempotent."""

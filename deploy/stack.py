@@ -77,7 +77,7 @@ class Stack:
         self._environment = dict(environment or {})
         self._of_service = {name: dict(values) for name, values in (of_service or {}).items()}
         self._programs = {
-            service: Program(service, directory / service, stop_timeout_seconds=40) for service in services
+            service: Program(service, directory / service, stop_timeout_seconds=45) for service in services
         }
 
     async def __aenter__(self) -> Stack:
@@ -128,7 +128,15 @@ class Stack:
         self.postgres.stop()
 
     def start_service(self, service: str) -> None:
-        environment = {
+        self._programs[service].start(
+            [sys.executable, "-m", f"services.{service}"],
+            environment=self.environment_of(service),
+            working_directory=REPOSITORY,
+        )
+
+    def environment_of(self, service: str) -> dict[str, str]:
+        """The whole environment that it is started with."""
+        return {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
             "DATABASE_URL": self.database_url,
@@ -140,17 +148,14 @@ class Stack:
             **self._environment,
             **self._of_service.get(service, {}),
         }
-        self._programs[service].start(
-            [sys.executable, "-m", f"services.{service}"], environment=environment, working_directory=REPOSITORY
-        )
 
     def kill_service(self, service: str) -> None:
         """kill -9."""
         self._programs[service].kill()
 
-    def stop_service(self, service: str) -> None:
-        """SIGTERM, and wait for the drain."""
-        self._programs[service].stop()
+    def stop_service(self, service: str) -> int | None:
+        """SIGTERM, and wait for the drain. Returns the exit status, negative when it had to be killed."""
+        return self._programs[service].stop()
 
     def pid(self, service: str) -> int | None:
         return self._programs[service].pid

@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 TOPIC = "dead.letters"
+TYPE = b"switchyard.dead.letter.v1"
 
 
 async def show(bootstrap_servers: str, topic: str, key: str, once: bool) -> int:
@@ -30,6 +31,8 @@ async def show(bootstrap_servers: str, topic: str, key: str, once: bool) -> int:
         while True:
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
+                    if dict(record.headers).get("ce_type") != TYPE:
+                        continue  # what operators did about one
                     letter = json.loads(record.value or b"{}")
                     if letter["topic"] == topic and (letter["record_key"] or "").startswith(key):
                         print(line_of(letter), flush=True)

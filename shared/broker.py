@@ -7,14 +7,16 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from shared import metrics
+from shared import metrics, tracing, tracing_kafka
 from shared.cloudevents import Outgoing
+from shared.rights import remedy
 from shared.settings import CommonSettings
 
 _LINGER_MS: Final = 2  # measured: 5 ms costs 29 % of throughput, 0 sends a request per record
@@ -75,6 +77,7 @@ class Publisher:
 
     def __init__(self, broker: KafkaBroker, settings: CommonSettings, *, service: str) -> None:
         self._broker = broker
+        self._settings = settings
         self._timeout_seconds = settings.publish_timeout_seconds
         self._service = service
 
@@ -83,6 +86,22 @@ class Publisher:
 
         Never `publish_batch`: it sends a whole batch to one random partition, and loses it when it is too large.
         """
+        if not tracing.is_on():
+            await self._publish(outgoing)
+            return
+        spans = tracing_kafka.begin_sending(outgoing, self._service)
+        carried = [replace(item, traceparent=span.traceparent) for item, span in zip(outgoing, spans, strict=True)]
+        try:
+            await self._publish(carried)
+        except BaseException as error:
+            for span in spans:
+                span.fail(type(error).__name__)
+            raise
+        finally:
+            for span in spans:
+                span.end()
+
+    async def _publish(self, outgoing: Sequence[Outgoing]) -> None:
         futures: list[asyncio.Future[Any]] = []
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -106,6 +125,7 @@ class Publisher:
                 metrics.PUBLISH_FAILURES.labels(self._service, topic).inc(count)
             raise PublishFailed(
                 f"{len(outgoing)} records were not acknowledged within {self._timeout_seconds} s: {error!r}"
+                f"{remedy(error, self._settings)}"
             ) from error
         failed = [
             (item.topic, result)
@@ -117,4 +137,7 @@ class Publisher:
         if failed:
             for topic, count in Counter(topic for topic, _ in failed).items():
                 metrics.PUBLISH_FAILURES.labels(self._service, topic).inc(count)
-            raise PublishFailed(f"{len(failed)} of {len(outgoing)} records were refused: {failed[0][1]!r}")
+            first = failed[0][1]
+            raise PublishFailed(
+                f"{len(failed)} of {len(outgoing)} records were refused: {first!r}{remedy(first, self._settings)}"
+            )

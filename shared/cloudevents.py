@@ -6,7 +6,6 @@ bare JSON.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +15,8 @@ from pydantic import ValidationError
 
 from shared.events import EARLIER, REGISTRY, Event
 from shared.events.dead_letters import DeadLetterReason
+from shared.trace_context import derived, is_valid
 
-_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_ERRORS_NAMED: Final = 10
 
 E = TypeVar("E", bound=Event)
@@ -99,13 +98,12 @@ class Outgoing:
 
 def trace_of(event: Event) -> str:
     """A trace context for an event that came without one; the same each time it comes."""
-    identity = event.event_id.hex
-    return f"00-{identity}-{identity[16:]}-00"
+    return derived(event.event_id)
 
 
 def given_trace(traceparent: str, event: Event) -> str:
     """The trace context that a producer sent along, or one for the event where it sent none that is valid."""
-    return traceparent if _TRACEPARENT.fullmatch(traceparent) else trace_of(event)
+    return traceparent if is_valid(traceparent) else trace_of(event)
 
 
 def describe(error: ValidationError) -> str:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from shared import metrics
+from shared.labels import method_label
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 5
@@ -231,7 +232,7 @@ class _Disconnected(Exception):
 
 
 class SecurityHeaders:
-    """ASGI middleware: headers every answer carries, and the count of answers by route (never by raw path)."""
+    """ASGI middleware: headers every answer carries, and the count and time of answers by route (never by raw path)."""
 
     _HEADERS: Final = (
         (b"x-content-type-options", b"nosniff"),
@@ -254,15 +255,39 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
 
+        begun = time.monotonic()
+        is_answered = is_stream = False
+
         async def with_headers(message: MutableMapping[str, Any]) -> None:
+            nonlocal is_answered, is_stream
             if message["type"] == "http.response.start":
-                present = {name for name, _ in message["headers"]}
+                is_answered = True
+                present = dict(message["headers"])
                 message["headers"] = [
                     *message["headers"],
                     *(pair for pair in self._HEADERS if pair[0] not in present),
                 ]
-                route = getattr(scope.get("route"), "path", "unmatched")
-                metrics.HTTP_REQUESTS.labels(self._service, route, scope["method"], message["status"]).inc()
+                is_stream = present.get(b"content-type", b"").startswith(b"text/event-stream")
+                self._count(scope, message["status"])
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        try:
+            await self._app(scope, receive, with_headers)
+        except Exception:
+            if not is_answered:  # Starlette will do it, outside of every middleware
+                self._count(scope, 500)
+                is_answered = True
+            raise
+        finally:
+            if is_answered and not is_stream:
+                metrics.HTTP_SECONDS.labels(self._service, _route(scope), method_label(scope["method"])).observe(
+                    time.monotonic() - begun
+                )
+
+    def _count(self, scope: Scope, status: int) -> None:
+        metrics.HTTP_REQUESTS.labels(self._service, _route(scope), method_label(scope["method"]), status).inc()
+
+
+def _route(scope: Scope) -> str:
+    """The template, e.g. `/v1/tickets/{ticket_id}`; `unmatched` where no route was found."""
+    return getattr(scope.get("route"), "path", "unmatched")

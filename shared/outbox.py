@@ -23,12 +23,13 @@ from shared.broker import Publisher
 from shared.cloudevents import Outgoing
 from shared.database import Database, listen
 from shared.events import REGISTRY
+from shared.finishing import finished
 
 logger = logging.getLogger(__name__)
 
 RELAY_BATCH: Final = 500
 _IDLE_SECONDS: Final = 5.0  # a safety net: NOTIFY wakes the relay
-_RETRY_SECONDS: Final = 1.0
+MEASURE_EVERY_SECONDS: Final = 5.0
 
 
 def outbox_table(metadata: MetaData) -> Table:
@@ -101,13 +102,14 @@ class Relay:
         try:
             while True:
                 self._wake.clear()
-                if await self.publish_once() == RELAY_BATCH:
+                # Cut off between the acknowledgement and the commit, it would all be published once more.
+                if await finished(self.publish_once()) == RELAY_BATCH:
                     continue
                 try:
                     async with asyncio.timeout(_IDLE_SECONDS):
                         await self._wake.wait()
                 except TimeoutError:
-                    await self._measure()
+                    continue
         finally:
             await listener.close(timeout=1)
 
@@ -138,7 +140,18 @@ class Relay:
             )
         return len(rows)
 
-    async def _measure(self) -> None:
+    async def measure(self) -> None:
+        """Set the gauges of what waits to be published; the broker is not needed for it."""
         async with self._database.transaction() as connection:
-            depth = await connection.scalar(text(f"SELECT count(*) FROM {self._outbox.schema}.outbox"))  # noqa: S608
+            depth, oldest_at = (
+                await connection.execute(
+                    # By id: the first that was written, and by the primary key.
+                    text(
+                        f"SELECT (SELECT count(*) FROM {self._outbox.schema}.outbox), "  # noqa: S608
+                        f"(SELECT stored_at FROM {self._outbox.schema}.outbox ORDER BY id LIMIT 1)"
+                    )
+                )
+            ).one()
+        age_seconds = 0.0 if oldest_at is None else (datetime.now(UTC) - oldest_at).total_seconds()
         metrics.OUTBOX_DEPTH.labels(self._service).set(depth)
+        metrics.OUTBOX_OLDEST_SECONDS.labels(self._service).set(max(0.0, age_seconds))

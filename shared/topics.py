@@ -11,6 +11,7 @@ from typing import Final
 from shared.events import (
     ChannelMessage,
     DeadLetter,
+    DeadLetterHandled,
     Event,
     NotificationOutcome,
     PeakEvent,
@@ -38,13 +39,22 @@ class Topic:
     partitions: int = 6  # one partition is one unit of parallelism; more can be had, fewer never
     dead_letters: bool = True  # whether a record that cannot be processed moves to dead.letters
 
+    def configs(self, replication: int) -> dict[str, str]:
+        """Its settings on a broker, as Kafka writes them, when it is kept `replication` times."""
+        return {
+            "cleanup.policy": "delete",  # never compacted: an event is no state that a later one replaces
+            "retention.ms": str(int(self.retention.total_seconds() * 1000)),
+            # With acks=all: what was acknowledged outlives a broker, and writing goes on while one is away.
+            "min.insync.replicas": str(max(1, replication - 1)),
+        }
+
 
 CHANNEL_MESSAGES: Final = Topic(
     name="channel.messages",
     says="a customer wrote or called (raw, as the channel saw it)",
     key="brand/channel/customer",
     carries=(ChannelMessage,),
-    producers=("channels", "intake gateways"),
+    producers=("channels",),
     consumers=("intake",),
     # Raw text may hold secrets: kept only as long as a long outage of intake may last.
     retention=timedelta(days=3),
@@ -96,10 +106,10 @@ NOTIFICATIONS_OUTCOMES: Final = Topic(
 )
 DEAD_LETTERS: Final = Topic(
     name="dead.letters",
-    says="what could not be processed, replayable",
+    says="what could not be processed, replayable, and what operators did about it",
     key="key of the original record",
-    carries=(DeadLetter,),
-    producers=("intake", "classifier", "sla_timer", "notifier", "desk"),
+    carries=(DeadLetter, DeadLetterHandled),
+    producers=("intake", "classifier", "sla_timer", "notifier", "desk", "operators"),
     consumers=("people",),
     # Long enough for a person to come back from a holiday and look.
     retention=timedelta(days=30),

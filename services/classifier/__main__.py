@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from typing import Final
 
+from shared.early_stop import end_when_told
+
 _COMMANDS: Final = {
     "classify": "services.classifier.cli",
     "evaluate": "services.classifier.commands.evaluate",
@@ -35,6 +37,7 @@ def main() -> int:
             sys.stderr.close()
             return 0
         return status
+    end_when_told()
     from services.classifier.app import build
     from shared.service import run
     from shared.yaml_files import ConfigError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,12 +25,13 @@ from services.classifier.domain.routing import (
 )
 from services.classifier.domain.tickets import correct, merge
 from services.classifier.storage import Feedback, NewDecision, StoredDecision, StoredTicket
-from shared import metrics
+from shared import metrics, tracing
 from shared.broker import Publisher
 from shared.cloudevents import Outgoing, Received
 from shared.database import Database
 from shared.delivery import Refusal
 from shared.events import ActivityKind, TicketActivity, TicketMessage, TicketRouted
+from shared.labels import brand_label
 from shared.taxonomy import Queue
 from shared.topics import queue_topic_name
 
@@ -55,8 +57,11 @@ class Handlers:
     async def on_messages(self, batch: Sequence[Received[TicketMessage]]) -> None:
         """Every message yields exactly one TicketRouted."""
         messages = [message_of(received.event) for received in batch]
+        begun_ns = time.time_ns()
         decisions = await decide(self._classifier, messages)
         decided_at = datetime.now(UTC)
+        if tracing.is_on():
+            _trace(batch, decisions, begun_ns)
         rules = self._classifier.rulebook.priorities
         async with self._database.transaction() as connection:
             tickets = await storage.lock_tickets(connection, [received.event.ticket_id for received in batch])
@@ -206,12 +211,34 @@ async def _without_words(
     return rubbed_out, gone
 
 
+def _trace(batch: Sequence[Received[TicketMessage]], decisions: Sequence[Decision], begun_ns: int) -> None:
+    """A span for each message, as long as it took to decide them all: they are decided together."""
+    ended_ns = time.time_ns()
+    for received, decision in zip(batch, decisions, strict=True):
+        span = tracing.begin(
+            "classify",
+            received.traceparent,
+            attributes={
+                tracing.TICKET: str(received.event.ticket_id),
+                "switchyard.category": decision.category,
+                "switchyard.queue": decision.queue,
+                "switchyard.confidence": decision.confidence,
+                "switchyard.model": decision.model,
+                "switchyard.batch.records": len(batch),
+            },
+            at_ns=begun_ns,
+        )
+        span.end(ended_ns)
+
+
 def _measure(event: TicketRouted, decision: Decision, decided_at: datetime) -> None:
-    metrics.DECISIONS.labels(event.category, event.queue, event.priority, event.language).inc()
+    brand = brand_label(event.brand)
+    metrics.DECISIONS.labels(brand, event.category, event.queue, event.priority, event.language).inc()
     triage = "yes" if decision.queue is Queue.TRIAGE else "no"
     metrics.MODEL_DECISIONS.labels(decision.model, decision.category, triage).inc()
     metrics.DECISION_CONFIDENCE.labels(decision.model).observe(decision.confidence)
-    metrics.ROUTED_AGE_SECONDS.labels(event.brand).observe(max(0.0, (decided_at - event.sent_at).total_seconds()))
+    age_seconds = max(0.0, (decided_at - event.sent_at).total_seconds())
+    metrics.ROUTED_AGE_SECONDS.labels(brand, event.channel, event.priority).observe(age_seconds)
 
 
 def _measure_correction(feedback: Feedback) -> None:

@@ -13,7 +13,9 @@ from shared.settings import CommonSettings
 
 
 class Settings(CommonSettings):
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8002
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8002, description="where the API, /livez, /readyz and /metrics are; 0: any free port"
+    )
 
     classifier_priorities_file: Path = Field(
         default=PRIORITIES, description="YAML of the priority rules, in the form of the shipped one"

@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import secrets
 
-from services.desk.app import build
-from shared.http import token_hash
-from shared.service import run
+from shared.early_stop import end_when_told
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m services.desk", description=__doc__)
     parser.add_argument("command", nargs="?", choices=("run", "token"), default="run")
     if parser.parse_args().command == "token":
+        from shared.http import token_hash
+
         token = secrets.token_urlsafe(32)
         print(f"token         {token}")
         print(f"token_sha256  {token_hash(token)}")
         print("Give the token to its agent; put only token_sha256 into agents.yaml.")
         return
+    end_when_told()
+    from services.desk.app import build
+    from shared.service import run
+
     run(build())
 
 

@@ -30,13 +30,15 @@ from services.desk.domain import (
     tick_refusal,
 )
 from services.desk.domain_view import View
-from shared import metrics, topics
+from shared import metrics, topics, tracing
 from shared.cloudevents import Outgoing, trace_of
 from shared.database import Database
 from shared.deadlines import Deadline
 from shared.events import ActivityKind, ReleaseReason, TicketActivity, derive_id
+from shared.labels import NONE, brand_label
 from shared.redaction import redact
 from shared.taxonomy import Category, Priority, Queue
+from shared.trace_context import current
 
 DESK: Final = "switchyard"
 """Agent of what the desk does by itself."""
@@ -131,8 +133,7 @@ class Desk:
             await self._do(connection, [(view, activity)])
             if request.key is not None:
                 await storage.end_request(connection, agent.id, request.key, activity.ticket_id)
-        metrics.CLAIMS.labels(queue).inc()
-        metrics.AGENT_ACTIONS.labels(ActivityKind.CLAIMED).inc()
+        _count_claim(view, activity.at)
         return activity.ticket_id
 
     async def act(self, ticket_id: uuid.UUID, action: Action, change: Change, request: Request) -> None:
@@ -186,7 +187,7 @@ class Desk:
                 await storage.end_request(connection, agent.id, request.key, ticket_id)
         metrics.AGENT_ACTIONS.labels(activity.kind).inc()
         if left_open:
-            metrics.POINTS_LEFT_OPEN.labels(view.ticket.queue or "none").inc(left_open)
+            metrics.POINTS_LEFT_OPEN.labels(view.ticket.queue or NONE).inc(left_open)
 
     async def tick(self, ticket_id: uuid.UUID, point_id: uuid.UUID, request: Request, *, done: bool) -> None:
         """Tick a point off, or open it again. One that is so already keeps who ticked it off, and when.
@@ -230,7 +231,7 @@ class Desk:
             connection, [replace(item, due_at=now + _LOOK_AGAIN, attempt=0) for item in busy]
         )
         for view in silent:
-            metrics.TAKE_BACKS.labels(view.ticket.queue or "none").inc()
+            metrics.TAKE_BACKS.labels(brand_label(view.brand), view.ticket.queue or NONE).inc()
 
     async def _known(self, connection: AsyncConnection, request: Request, asked: Mapping[str, Any]) -> uuid.UUID | None:
         """The ticket of the request that this one repeats; None for a new one."""
@@ -260,8 +261,29 @@ class Desk:
         )
         await storage.OUTBOX.add(
             connection,
-            [Outgoing(topics.TICKETS_ACTIVITY.name, activity, trace_of(activity)) for activity in activities],
+            [Outgoing(topics.TICKETS_ACTIVITY.name, activity, _traced(view, activity)) for view, activity in done],
         )
+
+
+def _traced(view: View, activity: TicketActivity) -> str:
+    """What is done with a ticket belongs to the trace of its message, and is linked to the request that asked for it.
+    Returns its context.
+    """
+    trace = view.traceparent or trace_of(activity)
+    if not tracing.is_on():
+        return trace
+    span = tracing.begin(
+        f"agent {activity.kind}",
+        trace,
+        attributes={
+            tracing.TICKET: str(activity.ticket_id),
+            tracing.BRAND: activity.brand,
+            "switchyard.queue": view.ticket.queue,
+        },
+        links=[current()],
+    )
+    span.end()
+    return span.traceparent
 
 
 def take_back_deadlines(before: Iterable[View], after: Iterable[View]) -> list[Deadline]:
@@ -279,6 +301,16 @@ def take_back_deadlines(before: Iterable[View], after: Iterable[View]) -> list[D
         for old, new in zip(before, after, strict=True)
         if new.ticket.claim_expires_at is not None and new.ticket.claim_expires_at != old.ticket.claim_expires_at
     ]
+
+
+def _count_claim(view: View, at: datetime) -> None:
+    ticket = view.ticket
+    queue, priority = ticket.queue or NONE, ticket.priority or NONE
+    metrics.AGENT_ACTIONS.labels(ActivityKind.CLAIMED).inc()
+    metrics.CLAIMS.labels(brand_label(view.brand), queue, priority).inc()
+    if ticket.enqueued_at is not None:
+        waited_seconds = max(0.0, (at - ticket.enqueued_at).total_seconds())
+        metrics.CLAIM_WAIT_SECONDS.labels(queue, priority).observe(waited_seconds)
 
 
 def _mergeable(agent: Agent, view: View, into_id: uuid.UUID, views: Mapping[uuid.UUID, View]) -> View:

@@ -19,7 +19,7 @@ from services.desk.settings import Settings
 from shared import topics
 from shared.deadlines import Runner, fire_in_transaction
 from shared.http import RateLimiter
-from shared.outbox import Relay
+from shared.outbox import MEASURE_EVERY_SECONDS, Relay
 from shared.service import Service
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def build(settings: Settings | None = None) -> Service:
     service = Service(NAME, settings)
     database = service.database
     desk = Desk(database, rules)
-    live = LiveQueues(database, settings.desk_refresh_seconds)
+    live = LiveQueues(database, settings.desk_refresh_seconds, service.stopping)
     handlers = Handlers(database, rules)
 
     service.subscribe(
@@ -70,12 +70,14 @@ def build(settings: Settings | None = None) -> Service:
             before = datetime.now(UTC) - timedelta(hours=settings.desk_idempotency_hours)
             await storage.forget_requests(connection, before)
 
-    service.tasks["outbox"] = Relay(database, storage.OUTBOX, service.publisher, service=NAME).run
+    relay = Relay(database, storage.OUTBOX, service.publisher, service=NAME)
+    service.tasks["outbox"] = relay.run
+    service.measure(MEASURE_EVERY_SECONDS, "outbox", relay.measure)
     service.tasks["take_back"] = Runner(
         database,
         storage.DEADLINES,
         fire_in_transaction(database, storage.DEADLINES, desk.take_back, service=NAME),
     ).run
-    service.every(_MEASURE_SECONDS, "measure", live.measure)
+    service.measure(_MEASURE_SECONDS, "queues", live.measure)
     service.every(_FORGET_SECONDS, "forget_requests", forget_requests)
     return service

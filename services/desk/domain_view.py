@@ -74,10 +74,12 @@ class View:
     decision: TicketRouted | None = None
     """The latest routing: facts, points, missing facts, reasons, trace. None when this view was loaded to be changed
     and no later one has come since."""
+    traceparent: str | None = None
+    """Of the latest message, if that was traced: what agents do with the ticket goes on with its trace."""
 
 
-def after_event(view: View, event: TicketEvent, now: datetime, rules: Rules) -> View:
-    """The view after one event of a topic, heard of at `now`."""
+def after_event(view: View, event: TicketEvent, now: datetime, rules: Rules, *, here: bool = False) -> View:
+    """The view after one event of a topic, heard of at `now`; `here`: an activity that came through this desk."""
     match event:
         case TicketRouted():
             ticket, latest = after_routed(view.ticket, event, rules)
@@ -99,7 +101,7 @@ def after_event(view: View, event: TicketEvent, now: datetime, rules: Rules) -> 
             )
             return replace(_told(view, event), ticket=ticket)
         case TicketActivity():
-            ticket = after_activity(view.ticket, event, now, rules, here=False)
+            ticket = after_activity(view.ticket, event, now, rules, here=here)
             return replace(view, ticket=ticket, brand=view.brand or event.brand)
         case TicketLeft():
             return replace(view, ticket=after_left(view.ticket, event))

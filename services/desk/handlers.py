@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +16,11 @@ from services.desk.domain import Rules, after_took_over
 from services.desk.domain_changes import words_of
 from services.desk.domain_points import points_of
 from services.desk.domain_view import TicketEvent, View, after_event
-from shared import metrics
+from shared import metrics, tracing
 from shared.cloudevents import Received
 from shared.database import Database
 from shared.events import ActivityKind, PeakEvent, SlaEvent, TicketActivity, TicketMessage, TicketRouted
+from shared.trace_context import is_sampled
 
 
 class Handlers:
@@ -63,50 +64,73 @@ class Handlers:
         events: dict[uuid.UUID, TicketEvent] = {}
         for received in batch:
             events.setdefault(received.event.event_id, received.event)
-        now = datetime.now(UTC)
+        heard = Heard(datetime.now(UTC))
         async with self._database.transaction() as connection:
-            views = await storage.lock_or_create(
-                connection, [ticket_id for event in events.values() for ticket_id in _tickets_of(event)]
-            )
-            before = dict(views)
-            new = await storage.record(connection, events)
-            for event_id, event in events.items():
-                if event_id in new:
-                    views[event.ticket_id] = after_event(views[event.ticket_id], event, now, self._rules)
-                    if (into := _merged_into(event)) is not None:
-                        at = min(event.occurred_at, now)
-                        took_over = after_took_over(views[into].ticket, at, self._rules, here=False)
-                        views[into] = replace(views[into], ticket=took_over)
-            routed = [
-                event for event_id, event in events.items() if event_id in new and isinstance(event, TicketRouted)
-            ]
-            await storage.add_points(connection, [point for event in routed for point in points_of(event)])
-            written = {
-                event.ticket_id
-                for event_id, event in events.items()
-                if event_id in new and isinstance(event, TicketMessage | TicketRouted)
-            }
-            gone = await _settle_words(connection, views, written)
-            await storage.add_links(
-                connection,
-                [
-                    (event.ticket_id, related)
-                    for event in events.values()
-                    if isinstance(event, TicketMessage)
-                    for related in event.related_ticket_ids
-                ],
-            )
-            changed = [ticket_id for ticket_id, view in views.items() if view != before[ticket_id]]
-            await storage.save(connection, (views[ticket_id] for ticket_id in changed))
-            await storage.forget_words(connection, gone)
-            await storage.DEADLINES.schedule(
-                connection,
-                take_back_deadlines(
-                    (before[ticket_id] for ticket_id in changed), (views[ticket_id] for ticket_id in changed)
-                ),
-            )
+            new = await take_in(connection, events, self._rules, lambda _: heard, traces_of(batch))
         if duplicates := len(batch) - len(new):
             metrics.RECORDS_DUPLICATE.labels(group).inc(duplicates)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When the desk heard of an event, and whether it is an act through the desk itself: then it knew what was there.
+
+    What handlers hear is never the desk's own: that is in the history already. Only a rebuild hears it.
+    """
+
+    at: datetime
+    here: bool = False
+
+
+async def take_in(
+    connection: AsyncConnection,
+    events: Mapping[uuid.UUID, TicketEvent],
+    rules: Rules,
+    heard: Callable[[TicketEvent], Heard],
+    traces: Mapping[uuid.UUID, str] | None = None,
+) -> set[uuid.UUID]:
+    """Have these events (by id, in order) make their effects; returns the ids of those that were new. `traces`: see
+    `traces_of`.
+    """
+    views = await storage.lock_or_create(
+        connection, [ticket_id for event in events.values() for ticket_id in _tickets_of(event)]
+    )
+    before = dict(views)
+    new = await storage.record(connection, events)
+    for event_id, event in events.items():
+        if event_id in new:
+            now, here = heard(event).at, heard(event).here
+            view = after_event(views[event.ticket_id], event, now, rules, here=here)
+            views[event.ticket_id] = _after_trace(view, event, (traces or {}).get(event_id))
+            if (into := _merged_into(event)) is not None:
+                at = min(event.occurred_at, now)
+                took_over = after_took_over(views[into].ticket, at, rules, here=here)
+                views[into] = replace(views[into], ticket=took_over)
+    routed = [event for event_id, event in events.items() if event_id in new and isinstance(event, TicketRouted)]
+    await storage.add_points(connection, [point for event in routed for point in points_of(event)])
+    written = {
+        event.ticket_id
+        for event_id, event in events.items()
+        if event_id in new and isinstance(event, TicketMessage | TicketRouted)
+    }
+    gone = await _settle_words(connection, views, written)
+    await storage.add_links(
+        connection,
+        [
+            (event.ticket_id, related)
+            for event in events.values()
+            if isinstance(event, TicketMessage)
+            for related in event.related_ticket_ids
+        ],
+    )
+    changed = [ticket_id for ticket_id, view in views.items() if view != before[ticket_id]]
+    await storage.save(connection, (views[ticket_id] for ticket_id in changed))
+    await storage.forget_words(connection, gone)
+    await storage.DEADLINES.schedule(
+        connection,
+        take_back_deadlines((before[ticket_id] for ticket_id in changed), (views[ticket_id] for ticket_id in changed)),
+    )
+    return new
 
 
 async def _settle_words(
@@ -132,6 +156,24 @@ async def _settle_words(
             open_points=view.open_points - dropped[ticket_id],
         )
     return {ticket_id: each.gone for ticket_id, each in words.items()}
+
+
+def traces_of(batch: Sequence[Received[Any]]) -> dict[uuid.UUID, str]:
+    """The traces, of those that are recorded, of what tells of customers' messages: event -> context."""
+    if not tracing.is_on():
+        return {}
+    return {
+        received.event.event_id: received.traceparent
+        for received in batch
+        if isinstance(received.event, TicketMessage | TicketRouted) and is_sampled(received.traceparent)
+    }
+
+
+def _after_trace(view: View, event: TicketEvent, traceparent: str | None) -> View:
+    """The trace of the latest message; of what it was routed to, if that is heard of sooner."""
+    if traceparent is None or (view.traceparent is not None and not isinstance(event, TicketMessage)):
+        return view
+    return replace(view, traceparent=traceparent)
 
 
 def _merged_into(event: TicketEvent) -> uuid.UUID | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from services.desk import storage
@@ -18,9 +19,12 @@ from services.desk.storage import Peak, QueueCount
 from shared import metrics
 from shared.database import Database
 from shared.delivery import is_passing
+from shared.labels import brand_label
+from shared.measuring import Gone, Reading
 from shared.taxonomy import QUEUE_NAMES, Priority, Queue
 
 _STILL_THERE_SECONDS: Final = 10.0
+_AT_WORK: Final = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,16 @@ class Snapshot:
 
 
 class LiveQueues:
-    """`refresh_seconds`: how old an answer may be."""
+    """`refresh_seconds`: how old an answer may be. `stopping`: no stream goes on once it is set."""
 
-    def __init__(self, database: Database, refresh_seconds: float) -> None:
+    def __init__(self, database: Database, refresh_seconds: float, stopping: asyncio.Event) -> None:
         self._database = database
+        self._stopping = stopping
         self._refresh_seconds = refresh_seconds
         self._reading = asyncio.Lock()
         self._read_at = float("-inf")
         self._latest = Snapshot((), ())
+        self._gauges = _Gauges()
 
     async def now(self, agent: Agent) -> QueuesNow:
         """All queues that the agent may see, empty ones too, in the order of the taxonomy."""
@@ -45,12 +51,12 @@ class LiveQueues:
 
     async def changes(self, agent: Agent) -> AsyncIterator[str]:
         """Server-sent events: `queues` with a QueuesNow at once and on every change, and a comment now and then, so
-        that the reader knows that the connection lives. Ends when the database does not answer: the reader comes
-        again, and is told by the status.
+        that the reader knows that the connection lives. Ends when the database does not answer, and when the desk
+        stops: the reader comes again, and is told by the status, or by another replica.
         """
         sent = ""
         sent_at = float("-inf")
-        while True:
+        while not self._stopping.is_set():
             try:
                 body = (await self.now(agent)).model_dump_json()
             except Exception as error:
@@ -63,22 +69,18 @@ class LiveQueues:
             elif time.monotonic() - sent_at > _STILL_THERE_SECONDS:
                 yield ": still there\n\n"
                 sent_at = time.monotonic()
-            await asyncio.sleep(self._refresh_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._refresh_seconds):
+                    await self._stopping.wait()
 
     async def measure(self) -> None:
-        """Set the gauges of waiting tickets, zeros included."""
-        waiting: dict[tuple[Queue, Priority], int] = defaultdict(int)
-        oldest: dict[Queue, datetime] = {}
-        for count in (await self._snapshot()).counts:
-            if count.state is State.QUEUED and count.oldest_enqueued_at is not None:
-                waiting[count.queue, count.priority] += count.tickets
-                oldest[count.queue] = min(oldest.get(count.queue, count.oldest_enqueued_at), count.oldest_enqueued_at)
+        """Set the gauges of what waits and who works."""
+        snapshot = await self._snapshot()
         now = datetime.now(UTC)
-        for queue in Queue:
-            for priority in Priority:
-                metrics.QUEUE_WAITING.labels(queue, priority).set(waiting[queue, priority])
-            age_seconds = (now - oldest[queue]).total_seconds() if queue in oldest else 0.0
-            metrics.QUEUE_OLDEST_SECONDS.labels(queue).set(max(0.0, age_seconds))
+        async with self._database.transaction() as connection:
+            working = await storage.count_working(connection, now - _AT_WORK)
+        self._gauges.show(snapshot.counts, now)
+        metrics.AGENTS_WORKING.labels(storage.SCHEMA).set(working)
 
     async def _snapshot(self) -> Snapshot:
         async with self._reading:  # who comes while it is being read waits for it, instead of reading again
@@ -89,6 +91,31 @@ class LiveQueues:
                     )
                 self._read_at = time.monotonic()
             return self._latest
+
+
+class _Gauges:
+    """What Prometheus is told of the queues. A queue that once held tickets of a kind keeps its zero."""
+
+    def __init__(self) -> None:
+        self._waiting = Reading(metrics.QUEUE_WAITING, Gone.ZERO)
+        self._oldest = Reading(metrics.QUEUE_OLDEST_SECONDS, Gone.ZERO)
+        self._claimed = Reading(metrics.TICKETS_CLAIMED, Gone.ZERO)
+
+    def show(self, counts: Iterable[QueueCount], now: datetime) -> None:
+        waiting: Counter[tuple[str, ...]] = Counter()
+        claimed: Counter[tuple[str, ...]] = Counter()
+        oldest: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        for count in counts:
+            brand = brand_label(count.brand)
+            place = (brand, count.queue, count.priority)
+            is_waiting = count.state is State.QUEUED
+            waiting[place] += count.tickets if is_waiting else 0
+            claimed[brand, count.queue] += count.tickets if count.state is State.CLAIMED else 0
+            since = count.oldest_enqueued_at if is_waiting else None
+            oldest[place] = max(oldest[place], (now - (since or now)).total_seconds())
+        self._waiting.show(waiting)
+        self._claimed.show(claimed)
+        self._oldest.show(oldest)
 
 
 def of_agent(snapshot: Snapshot, agent: Agent) -> QueuesNow:

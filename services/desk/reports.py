@@ -18,6 +18,7 @@ from services.desk.settings import Settings
 from shared.events.base import BrandCode
 from shared.http import Problem, forbidden, unavailable
 from shared.taxonomy import Queue
+from shared.tls import client_context
 
 # Longer than the sla_timer gives its own statements, so that its answer comes before ours.
 _ANSWER_SECONDS: Final = 50.0
@@ -58,7 +59,9 @@ class Reports:
             raise unavailable(f"this installation has not set {missing}, so the desk cannot ask for reports")
         timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
         try:
-            async with httpx.AsyncClient(transport=self.transport, timeout=timeout, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                transport=self.transport, verify=client_context(self.settings), timeout=timeout, trust_env=False
+            ) as client:
                 answer = await client.get(
                     f"{url.rstrip('/')}/v1/report",
                     params=query.model_dump(mode="json", by_alias=True, exclude_none=True),

@@ -15,7 +15,9 @@ _REPOSITORY: Final = Path(__file__).parents[2]
 
 
 class Settings(CommonSettings):
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8005
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8005, description="where the API, /livez, /readyz and /metrics are; 0: any free port"
+    )
 
     desk_agents_file: Path = Field(
         default=_REPOSITORY / "deploy" / "config" / "agents.yaml",

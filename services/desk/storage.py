@@ -103,6 +103,7 @@ class TicketRow(_Base, table=True):
     open_points: int = Field(sa_column_kwargs={"server_default": "0"})
     has_changes: bool = Field(sa_column_kwargs={"server_default": "false"})
     decision: dict[str, Any] | None = Field(default=None, sa_type=JSONB)
+    traceparent: str | None = Field(default=None, sa_type=Text)
 
 
 class HistoryRow(_Base, table=True):
@@ -586,6 +587,21 @@ async def queue_counts(connection: AsyncConnection) -> list[QueueCount]:
     return [QueueCount(Queue(row[0]), row[1], Priority(row[2]), State(row[3]), *row[4:]) for row in rows]
 
 
+async def count_working(connection: AsyncConnection, since: datetime) -> int:
+    """Agents who hold a ticket, or have asked for something with a key (as the desk's clients do) since then."""
+    return (
+        await connection.scalar(
+            text(
+                "SELECT count(*) FROM (SELECT claimed_by FROM desk.tickets "
+                "WHERE state = 'claimed' AND claimed_by IS NOT NULL "
+                "UNION SELECT agent FROM desk.requests WHERE stored_at >= :since) AS working"
+            ),
+            {"since": since},
+        )
+        or 0
+    )
+
+
 async def save_peaks(connection: AsyncConnection, events: Sequence[PeakEvent]) -> None:
     """Keep the latest of each brand's queue and channel."""
     latest: dict[tuple[str, str, str], PeakEvent] = {}
@@ -683,6 +699,7 @@ def _values(view: View) -> dict[str, Any]:
         "opened_at",
         "open_points",
         "has_changes",
+        "traceparent",
     )
     values |= {f"new_{name}": getattr(view, name) for name in shown}
     values["new_clocks"] = _CLOCKS.dump_json(dict(view.clocks)).decode()
@@ -714,6 +731,7 @@ def _view(row: Mapping[Any, Any]) -> View:
         clocks=_CLOCKS.validate_python(row["clocks"]),
         open_points=row["open_points"],
         has_changes=row["has_changes"],
+        traceparent=row["traceparent"],
         decision=None if decision is None else TicketRouted.model_validate(decision),
     )
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from shared.early_stop import end_when_told
 from shared.redaction import redact
 
 
@@ -107,6 +108,7 @@ def _print_redacted(lines: Iterable[str]) -> Counter[str]:
 
 def _run() -> int:
     # Imported here, so that redacting starts at once and needs no settings.
+    end_when_told()
     from services.intake.app import build
     from shared.service import run
     from shared.yaml_files import ConfigError

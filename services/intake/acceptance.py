@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -27,12 +27,15 @@ from services.intake.domain import (
 from services.intake.domain_floods import FloodLimit, beyond, flood_of, may_flood
 from services.intake.domain_people import RELATED_FOR, contacts_of, related
 from services.intake.storage import NewMessage
-from shared import metrics, topics
-from shared.cloudevents import Origin, Outgoing
+from shared import metrics, topics, tracing
+from shared.cloudevents import Origin, Outgoing, trace_of
 from shared.database import Database
 from shared.events import ChannelMessage, TicketActivity, TicketMessage
+from shared.labels import brand_label
 from shared.outbox import Outbox
 from shared.taxonomy import Channel
+from shared.trace_context import current
+from shared.tracing import BRAND, CHANNEL, TICKET, Span
 
 # A concurrent duplicate is seen by the second try, unless its transaction is rolled back and yet another one comes.
 _TRIES = 5
@@ -114,6 +117,23 @@ class Acceptance:
         With `into_outbox` the events of new messages are stored along with them; else the caller publishes those of
         `publishable`.
         """
+        if not tracing.is_on():
+            return await self._accept_and_count(incoming, into_outbox)
+        incoming, spans = begin_accepting(incoming) if into_outbox else (incoming, [])
+        try:
+            outcomes = await self._accept_and_count(incoming, into_outbox)
+            tell_tickets(outcomes)
+        except BaseException as error:
+            for span in spans:
+                span.fail(type(error).__name__)
+            raise
+        else:
+            return outcomes
+        finally:
+            for span in spans:
+                span.end()
+
+    async def _accept_and_count(self, incoming: Sequence[Incoming], into_outbox: bool) -> list[Outcome]:
         for _ in range(_TRIES):
             try:
                 async with self._database.transaction() as connection:
@@ -254,6 +274,43 @@ class Acceptance:
                 await storage.save_tickets(connection, apply_activities(activities, tickets))
 
 
+def arrived(messages: Sequence[ChannelMessage]) -> list[Incoming]:
+    """Messages of one request or mail. One by itself goes on with the request's trace; of several, each has its own."""
+    trace = current() if len(messages) == 1 else ""
+    return [Incoming(message, None, trace or trace_of(message)) for message in messages]
+
+
+def begin_accepting(incoming: Sequence[Incoming]) -> tuple[list[Incoming], list[Span]]:
+    """The same messages, each with the context of its new span, linked to the request that brought it; these spans."""
+    request = current()
+    spans = [
+        tracing.begin(
+            "accept message",
+            item.traceparent,
+            attributes={
+                BRAND: item.message.brand,
+                CHANNEL: item.message.channel,
+                "messaging.message.id": str(item.message.event_id),
+            },
+            links=[request] if request and request != item.traceparent else (),
+        )
+        for item in incoming
+    ]
+    return [replace(item, traceparent=span.traceparent) for item, span in zip(incoming, spans, strict=True)], spans
+
+
+def tell_tickets(outcomes: Iterable[Outcome]) -> None:
+    """Which ticket each message has come to, on the span that it was accepted in."""
+    for outcome in outcomes:
+        tracing.note(
+            outcome.incoming.traceparent,
+            {
+                TICKET: str(outcome.ticket_id) if outcome.ticket_id else None,
+                "switchyard.message.status": outcome.status,
+            },
+        )
+
+
 async def _people(connection: AsyncConnection, new: Conversations) -> dict[storage.MessageKey, Person]:
     """Who sent the messages whose senders are verified. Their contacts are locked."""
     contacts = {message: contacts_of(message) for messages in new.values() for message in messages if message.verified}
@@ -378,12 +435,13 @@ def _count(outcomes: Sequence[Outcome]) -> None:
     secrets: Counter[str] = Counter()
     for outcome in outcomes:
         message = outcome.incoming.message
+        brand = brand_label(message.brand)
         if outcome.status is Status.DUPLICATE:
-            metrics.MESSAGES_DUPLICATE.labels(message.brand, message.channel).inc()
+            metrics.MESSAGES_DUPLICATE.labels(brand, message.channel).inc()
         elif outcome.withheld is Withheld.FOLDED:
-            metrics.MESSAGES_FOLDED.labels(message.brand, message.channel).inc()
+            metrics.MESSAGES_FOLDED.labels(brand, message.channel).inc()
         elif outcome.status is Status.NEW and outcome.event is not None:
-            metrics.MESSAGES_ACCEPTED.labels(message.brand, message.channel, outcome.event.disposition).inc()
+            metrics.MESSAGES_ACCEPTED.labels(brand, message.channel, outcome.event.disposition).inc()
             for redaction in outcome.event.redactions:
                 secrets[redaction.kind] += redaction.count
     for kind, count in secrets.items():

@@ -28,7 +28,7 @@ from services.intake.storage import DEADLINES
 from shared import topics
 from shared.deadlines import Runner, fire_in_transaction
 from shared.http import RateLimiter
-from shared.outbox import Outbox, Relay
+from shared.outbox import MEASURE_EVERY_SECONDS, Outbox, Relay
 from shared.service import Service
 from shared.taxonomy import Channel
 
@@ -54,7 +54,9 @@ def build(settings: Settings | None = None) -> Service:
     )
     service.announce(topics.TICKETS_MESSAGES)
     service.announce(topics.DEAD_LETTERS)
-    service.tasks["outbox"] = Relay(service.database, outbox, service.publisher, service="intake").run
+    relay = Relay(service.database, outbox, service.publisher, service="intake")
+    service.tasks["outbox"] = relay.run
+    service.measure(MEASURE_EVERY_SECONDS, "outbox", relay.measure)
     service.tasks["floods"] = Runner(
         service.database,
         DEADLINES,
@@ -119,6 +121,8 @@ def _add_gateways(service: Service, settings: Settings, acceptance: Acceptance, 
 
 def _add_mail(service: Service, settings: Settings, intake: Intake, adapters: Sequence[EmailAdapter]) -> None:
     """Mail by SMTP for all brands that have addresses, and from the mailboxes that their files name."""
+    if settings.intake_smtp_tls_certificate is not None:
+        service.certificates["smtp"] = settings.intake_smtp_tls_certificate
     if settings.intake_smtp_port is not None and adapters:
         service.tasks["smtp"] = SmtpGateway(
             adapters,

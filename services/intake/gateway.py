@@ -15,15 +15,15 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from services.intake.acceptance import Acceptance, Incoming
+from services.intake.acceptance import Acceptance, arrived
 from services.intake.brands import Adapters
 from services.intake.channels.base import ChannelRequest, Refused
 from services.intake.domain import wrong_sent_at
 from services.intake.pressure import Pressure
 from shared import metrics
-from shared.cloudevents import trace_of
 from shared.events import ChannelMessage
 from shared.http import Problem, RateLimiter
+from shared.labels import brand_label
 from shared.taxonomy import Channel
 
 Accept = Callable[[str, Channel, Sequence[ChannelMessage], Sequence[str]], Awaitable[None]]
@@ -70,13 +70,12 @@ class Intake:
                 kept.append(message)
             else:
                 ignored = (*ignored, "too_old")
-        for start in range(0, len(kept), _MOST_PER_TRANSACTION):
-            part = kept[start : start + _MOST_PER_TRANSACTION]
-            await self._acceptance.accept(
-                [Incoming(message, None, trace_of(message)) for message in part], into_outbox=True
-            )
+        incoming = arrived(kept)
+        for start in range(0, len(incoming), _MOST_PER_TRANSACTION):
+            part = incoming[start : start + _MOST_PER_TRANSACTION]
+            await self._acceptance.accept(part, into_outbox=True)
         for kind in ignored:
-            metrics.CHANNEL_EVENTS_IGNORED.labels(brand, channel, kind).inc()
+            metrics.CHANNEL_EVENTS_IGNORED.labels(brand_label(brand), channel, kind).inc()
 
 
 def _in_time(message: ChannelMessage, now: datetime) -> ChannelMessage:

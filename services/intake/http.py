@@ -10,12 +10,11 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from services.intake.acceptance import Acceptance, Incoming, Status
+from services.intake.acceptance import Acceptance, Status, arrived
 from services.intake.domain import wrong_sent_at
 from services.intake.keys import KeyRing, Sender
 from services.intake.pressure import Pressure
 from shared import metrics
-from shared.cloudevents import given_trace
 from shared.events import ChannelMessage
 from shared.http import Problem, RateLimiter, bearer_token, field_errors, forbidden, unauthorized
 
@@ -92,10 +91,7 @@ def build_router(
         messages = _parse(body, is_list=is_list)
         limiter.check(sender.name, len(messages) - 1)
         _check(messages, sender, is_list=is_list, oldest=message_oldest)
-        traceparent = request.headers.get("traceparent", "")
-        outcomes = await acceptance.accept(
-            [Incoming(message, None, given_trace(traceparent, message)) for message in messages], into_outbox=True
-        )
+        outcomes = await acceptance.accept(arrived(messages), into_outbox=True)
         results = [
             Result(
                 message_id=outcome.incoming.message.message_id,

@@ -25,12 +25,14 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from services.intake.channels.base import NotSent, Reply, Sent
 from services.intake.storage import Base
-from shared import metrics
+from shared import metrics, tracing
 from shared.cloudevents import describe
 from shared.database import Database
 from shared.events.base import BrandCode
 from shared.http import Problem, unauthorized, unavailable
+from shared.labels import brand_label
 from shared.taxonomy import Channel, Language
+from shared.trace_context import about, current
 
 Send = Callable[[Reply], Awaitable[Sent]]
 """Hands a reply to the provider of its brand and channel. Raises NotSent."""
@@ -117,17 +119,23 @@ class Replies:
         if not claim.taken:
             raise unavailable("another try is under way")
         try:
-            sent = await sender(_reply_of(payload))
+            # The context stays here: providers are told nothing of our traces.
+            with tracing.span(f"send reply by {data.channel}", current(), "client", _traced(data)) as span:
+                try:
+                    sent = await sender(_reply_of(payload))
+                except NotSent as failed:
+                    span.set({"switchyard.reply.hopeless": failed.hopeless})
+                    raise
         except NotSent as failed:
             await self._let_go(data.notification_id)
             outcome = "hopeless" if failed.hopeless else "try_again"
-            metrics.CHANNEL_REPLIES.labels(data.brand, data.channel, outcome).inc()
+            metrics.CHANNEL_REPLIES.labels(brand_label(data.brand), data.channel, outcome).inc()
             raise _problem_of(failed) from None
         except BaseException:
             await self._let_go(data.notification_id)
             raise
         await self._remember(data.notification_id, sent)
-        metrics.CHANNEL_REPLIES.labels(data.brand, data.channel, "sent").inc()
+        metrics.CHANNEL_REPLIES.labels(brand_label(data.brand), data.channel, "sent").inc()
 
     async def _claim(self, data: Data) -> Claim:
         now = datetime.now(UTC)
@@ -202,6 +210,15 @@ _FORGET: Final = text("DELETE FROM intake.replies WHERE leased_until < :before")
 )
 
 
+def _traced(data: Data) -> tracing.Attributes:
+    return {
+        tracing.TICKET: str(data.ticket_id) if data.ticket_id else None,
+        tracing.BRAND: data.brand,
+        tracing.CHANNEL: data.channel,
+        "switchyard.notification.id": str(data.notification_id),
+    }
+
+
 def _reply_of(payload: Payload) -> Reply:
     data = payload.data
     return Reply(
@@ -260,7 +277,8 @@ def build_replies_router(replies: Replies, secrets: Sequence[SecretStr]) -> APIR
             raise Problem(422, "Invalid reply", detail) from None
         if payload.data.brand != brand:
             raise Problem(422, "Invalid reply", "data.brand: is not the brand of the address")
-        await replies.send(payload)
+        with about(current(), payload.data.ticket_id):
+            await replies.send(payload)
         return Response(status_code=204)
 
     return router

@@ -16,7 +16,9 @@ from shared.yaml_files import ConfigError
 
 
 class Settings(CommonSettings):
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8001
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8001, description="where the API, /livez, /readyz and /metrics are; 0: any free port"
+    )
 
     intake_follow_up_window_hours: Annotated[float, Field(gt=0)] = Field(
         default=24.0, description="a message this near to a ticket's last one joins it; later, it opens another"
@@ -53,11 +55,11 @@ class Settings(CommonSettings):
     intake_client_rate_per_second: Annotated[float, Field(gt=0)] = Field(
         default=200.0, description="requests to gateways from one network address, on average, to one replica"
     )
-    intake_client_rate_burst: Annotated[float, Field(ge=1)] = 1000.0
+    intake_client_rate_burst: Annotated[float, Field(ge=1)] = Field(default=1000.0, description="such requests at once")
     intake_visitor_rate_per_second: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="chats opened from one network address, on average, to one replica"
     )
-    intake_visitor_rate_burst: Annotated[float, Field(ge=1)] = 60.0
+    intake_visitor_rate_burst: Annotated[float, Field(ge=1)] = Field(default=60.0, description="such chats at once")
     intake_smtp_host: str = Field(default="127.0.0.1", description="0.0.0.0 in a container")
     intake_smtp_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(
         default=None, description="where intake takes mail by SMTP; none: it takes none"
@@ -66,11 +68,11 @@ class Settings(CommonSettings):
     intake_smtp_tls_certificate: Path | None = Field(
         default=None, description="PEM, with its chain: STARTTLS is offered if this and the key are given"
     )
-    intake_smtp_tls_key: Path | None = None
+    intake_smtp_tls_key: Path | None = Field(default=None, description="PEM: the certificate's private key")
     intake_mail_rate_per_second: Annotated[float, Field(gt=0)] = Field(
         default=10.0, description="mails from one client's address, on average, to one replica"
     )
-    intake_mail_rate_burst: Annotated[float, Field(ge=1)] = 200.0
+    intake_mail_rate_burst: Annotated[float, Field(ge=1)] = Field(default=200.0, description="such mails at once")
     intake_imap_poll_seconds: Annotated[float, Field(ge=1)] = Field(
         default=30.0, description="how often mailboxes are looked into, of brands whose mail is fetched by IMAP"
     )

@@ -7,15 +7,14 @@ import asyncio
 import sys
 from datetime import UTC, datetime
 
-from services.notifier import storage
-from services.notifier.app import build
-from services.notifier.settings import Settings
-from shared.database import Database
-from shared.service import run
-from shared.yaml_files import ConfigError
+from shared.early_stop import end_when_told
 
 
 async def _enable(endpoint: str) -> int:
+    from services.notifier import storage
+    from services.notifier.settings import Settings
+    from shared.database import Database
+
     database = Database(Settings(), service=storage.SCHEMA)
     try:
         async with database.transaction() as connection:
@@ -34,6 +33,11 @@ def main() -> int:
         again = asyncio.run(_enable(arguments.endpoint))
         print(f"{arguments.endpoint} is enabled; {again} notifications that were given up for it are tried again")
         return 0
+    end_when_told()
+    from services.notifier.app import build
+    from shared.service import run
+    from shared.yaml_files import ConfigError
+
     try:
         service = build()
     except ConfigError as error:

@@ -16,7 +16,7 @@ from services.notifier.settings import Settings
 from services.notifier.webhook import WebhookSender
 from shared import metrics, topics
 from shared.events import Output
-from shared.outbox import Outbox, Relay
+from shared.outbox import MEASURE_EVERY_SECONDS, Outbox, Relay
 from shared.service import Service
 
 logger = logging.getLogger(__name__)
@@ -66,9 +66,12 @@ def build(settings: Settings | None = None) -> Service:
     async def measure() -> None:
         async with database.transaction() as connection:
             waiting = Counter(await storage.count_open(connection))
+            oldest = await storage.oldest_due(connection, datetime.now(UTC))
             lost = await storage.waiting_for_unknown_endpoints(connection, outputs.endpoint_names)
         for output in (*Output, "none"):
             metrics.NOTIFICATIONS_PENDING.labels(output).set(waiting[output])
+        for output in Output:
+            metrics.NOTIFICATIONS_OLDEST_SECONDS.labels(output).set(oldest.get(output, 0.0))
         for endpoint, count in lost.items():
             logger.warning(
                 "%d notifications wait for endpoint %s, which %s does not name: add it again, or they wait for ever",
@@ -84,7 +87,9 @@ def build(settings: Settings | None = None) -> Service:
                     return
 
     service.tasks["deliverer"] = deliver
-    service.tasks["outbox"] = Relay(database, Outbox(storage.SCHEMA), service.publisher, service="notifier").run
-    service.every(_MEASURE_EVERY_SECONDS, "measure", measure)
+    relay = Relay(database, Outbox(storage.SCHEMA), service.publisher, service="notifier")
+    service.tasks["outbox"] = relay.run
+    service.measure(MEASURE_EVERY_SECONDS, "outbox", relay.measure)
+    service.measure(_MEASURE_EVERY_SECONDS, "notifications", measure)
     service.every(_PURGE_EVERY_SECONDS, "purge", purge)
     return service

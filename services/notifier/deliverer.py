@@ -12,8 +12,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 from typing import Final, Protocol
 
 from services.notifier import storage
@@ -24,11 +26,13 @@ from services.notifier.domain.texts import Texts
 from services.notifier.handlers import outcome
 from services.notifier.settings import Settings
 from services.notifier.storage import Lease, Result, State
-from shared import metrics, topics
+from shared import metrics, topics, tracing
 from shared.cloudevents import Outgoing
 from shared.database import Database, listen
 from shared.events import NotificationStatus, Output
+from shared.finishing import finished
 from shared.outbox import Outbox
+from shared.trace_context import about
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +87,8 @@ class Deliverer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._done: asyncio.Queue[_Done] = asyncio.Queue()
         self._wake = asyncio.Event()
+        for kind, output, status in product(Kind, Output, NotificationStatus):
+            metrics.DELIVERIES.labels(kind, output, status)  # what alerts watch begins at 0
 
     async def run(self) -> None:
         """Until cancelled; then what is under way is finished and recorded. Raises when the database fails."""
@@ -172,8 +178,14 @@ class Deliverer:
 
     async def _deliver(self, job: _Job) -> None:
         try:
-            tried = await self._try(job)
-            concluded = conclude(tried, self._policy, job.lease.notification_id, job.lease.attempt, datetime.now(UTC))
+            with about(job.notification.traceparent, job.notification.ticket_id), _traced(job) as span:
+                job = replace(job, notification=replace(job.notification, traceparent=span.traceparent))
+                tried = await self._try(job)
+                lease = job.lease
+                concluded = conclude(tried, self._policy, lease.notification_id, lease.attempt, datetime.now(UTC))
+                span.set({"switchyard.notification.status": _status(concluded)})
+                if not concluded.delivered:
+                    span.fail(concluded.detail)
             self._done.put_nowait(_Done(job, concluded))
         finally:
             self._under_way[job.lease.endpoint] -= 1
@@ -198,7 +210,8 @@ class Deliverer:
     async def _record_for_ever(self) -> None:
         while True:
             first = await self._done.get()
-            await self._record([first, *self._take_done()])
+            # Cut off, what was delivered would not be known to be: it would be delivered once more.
+            await finished(self._record([first, *self._take_done()]))
 
     def _take_done(self) -> list[_Done]:
         """What else has ended by now: many results cost one transaction."""
@@ -218,12 +231,18 @@ class Deliverer:
             await self._outbox.add(connection, [event for done in valid for event in _outcomes(done, now)])
         self._wake.set()  # the next try may be due sooner than what is slept for
         for done in valid:
-            self._tell(done)
+            with about(done.job.notification.traceparent, done.job.notification.ticket_id):
+                self._tell(done)
 
     def _tell(self, done: _Done) -> None:
         notification, lease = done.job.notification, done.job.lease
         output = Output.MAIL if lease.endpoint == MAIL_ENDPOINT else Output.WEBHOOK
         metrics.DELIVERIES.labels(notification.kind, output, _status(done.outcome)).inc()
+        if done.outcome.delivered:
+            now = datetime.now(UTC)
+            age = metrics.NOTIFICATION_AGE_SECONDS.labels(notification.kind, output)
+            for told in done.job.members or (notification,):
+                age.observe(max(0.0, (now - told.caused_at).total_seconds()))
         if done.outcome.disables_endpoint:
             logger.error(
                 "endpoint %s answered 410 Gone: nothing is sent to it until its URL changes in notifications.yaml, "
@@ -231,7 +250,11 @@ class Deliverer:
                 lease.endpoint,
                 lease.endpoint,
             )
-        if not done.outcome.delivered:
+        if done.outcome.delivered:
+            logger.debug(
+                "notification %s (%s to %s) delivered", lease.notification_id, notification.kind, lease.endpoint
+            )
+        else:
             logger.warning(
                 "notification %s (%s to %s), try %d: %s; %s",
                 lease.notification_id,
@@ -241,6 +264,24 @@ class Deliverer:
                 done.outcome.detail,
                 "given up" if done.outcome.given_up else f"next at {done.outcome.next_try_at}",
             )
+
+
+def _traced(job: _Job) -> AbstractContextManager[tracing.Span]:
+    """A span of one try. A digest goes on with the trace of its first reminder, linked to those of all."""
+    notification, lease = job.notification, job.lease
+    return tracing.span(
+        f"deliver {notification.kind}",
+        notification.traceparent,
+        "client",
+        {
+            tracing.TICKET: str(notification.ticket_id) if notification.ticket_id else None,
+            tracing.BRAND: notification.brand,
+            "switchyard.notification.id": str(lease.notification_id),
+            "switchyard.notification.endpoint": lease.endpoint,
+            "switchyard.notification.attempt": lease.attempt,
+        },
+        links=[member.traceparent for member in job.members],
+    )
 
 
 def _status(concluded: Outcome) -> NotificationStatus:

@@ -23,7 +23,9 @@ def _from_empty(value: Any) -> Any:
 
 
 class Settings(CommonSettings):
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8004
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8004, description="where the API, /livez, /readyz and /metrics are; 0: any free port"
+    )
 
     notifier_config_file: Path = Field(
         default=_REPOSITORY / "deploy" / "config" / "notifications.yaml",
@@ -47,7 +49,9 @@ class Settings(CommonSettings):
         description="reminders to one person within a window, calls of those on call not counted; what goes beyond is "
         "folded into one digest",
     )
-    notifier_reminder_window_seconds: Annotated[int, Field(ge=1, le=86400)] = 300
+    notifier_reminder_window_seconds: Annotated[int, Field(ge=1, le=86400)] = Field(
+        default=300, description="length of that window"
+    )
     notifier_deliveries_per_endpoint: Annotated[int, Field(ge=1, le=200)] = Field(
         default=20, description="deliveries under way to one endpoint (or the mail server), per replica"
     )
@@ -61,15 +65,19 @@ class Settings(CommonSettings):
         default=(),
         description="hosts, as they stand in the URL, that may lie in a private network and may be asked by plain http",
     )
-    notifier_smtp_host: str = "127.0.0.1"
-    notifier_smtp_port: Annotated[int, Field(ge=1, le=65535)] = 587
+    notifier_smtp_host: str = Field(default="127.0.0.1", description="the mail server that mail leaves by")
+    notifier_smtp_port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=587, description="its port: 587 with starttls, 465 with tls"
+    )
     notifier_smtp_security: Literal["starttls", "tls", "none"] = Field(
         default="starttls", description="none only for a mail server on the same machine or network"
     )
     notifier_smtp_username: Annotated[str | None, BeforeValidator(_from_empty)] = Field(
         default=None, description="none or empty: the mail server takes mail without login"
     )
-    notifier_smtp_password: Annotated[SecretStr | None, BeforeValidator(_from_empty)] = None
+    notifier_smtp_password: Annotated[SecretStr | None, BeforeValidator(_from_empty)] = Field(
+        default=None, description="of that login"
+    )
     notifier_text_retention_days: Annotated[int, Field(ge=1)] = Field(
         default=30, description="texts, recipients and data of finished notifications are erased after this"
     )

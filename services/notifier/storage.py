@@ -422,6 +422,22 @@ async def count_open(connection: AsyncConnection) -> dict[str, int]:
     return {row.output: row.open for row in rows}
 
 
+async def oldest_due(connection: AsyncConnection, now: datetime) -> dict[str, float]:
+    """By output: the age in seconds of the oldest notification that was to be delivered by now. One that has been tried
+    in vain counts from when it was stored, however far off its next try is.
+    """
+    rows = await connection.execute(
+        text(
+            "SELECT output, extract(epoch FROM :now - min(CASE WHEN notifications.attempt > 0 THEN created_at "
+            "ELSE planned_at END))::float8 AS age FROM notifier.notifications "
+            f"JOIN {DEADLINES.name} AS deadline ON deadline.id = notification_id "
+            "WHERE state = 'pending' AND (notifications.attempt > 0 OR planned_at <= :now) GROUP BY output"
+        ).bindparams(bindparam("now", type_=DateTime(timezone=True))),
+        {"now": now},
+    )
+    return {row.output: max(0.0, row.age) for row in rows}
+
+
 async def waiting_for_unknown_endpoints(connection: AsyncConnection, known: Iterable[str]) -> dict[str, int]:
     """Endpoints that notifications wait for and `notifications.yaml` does not name, with how many wait."""
     rows = await connection.execute(

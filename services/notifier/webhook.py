@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from services.notifier.domain.retry import Tried, Verdict, judge_http_status
 from services.notifier.network import RequestRefused, Resolve, checked_address, resolve
 from services.notifier.settings import Settings
 from shared.retry_after import retry_after_seconds
+from shared.tls import client_context
 
 _ANSWER_MOST_BYTES: Final = 64 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
@@ -48,7 +48,7 @@ class WebhookSender:
         self._allowed_hosts = frozenset(settings.notifier_webhook_allowed_hosts)
         self._endpoints = endpoints
         self._resolver = resolver
-        self._tls = ssl.create_default_context()
+        self._tls = client_context(settings)
         self._limits = httpx.Limits(
             max_connections=None, max_keepalive_connections=settings.notifier_deliveries_per_endpoint
         )

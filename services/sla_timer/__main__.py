@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from services.sla_timer.commands import calendars, explain, forecast, policies, report, simulate
+from shared.early_stop import end_when_told
 from shared.yaml_files import ConfigError
 
 _COMMANDS = (policies, calendars, explain, forecast, report, simulate)
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run() -> int:
     # Imported here, so that a question about the policies needs neither broker nor database.
+    end_when_told()
     from services.sla_timer.app import build
     from shared.service import run
 

@@ -110,8 +110,10 @@ class Firing:
 
     async def measure(self) -> None:
         async with self._database.transaction() as connection:
-            self._measures.open_clocks(await storage.count_open(connection))
-            self._measures.peaks((await storage.active_peaks(connection)).keys())
+            peaks = await storage.active_peaks(connection)
+            clocks = await storage.open_clocks(connection)
+        self._measures.peaks(peaks.keys())
+        self._measures.open_clocks(clocks)
 
     async def forget(self, history: timedelta, arrivals: timedelta) -> None:
         """Delete what has been kept long enough."""

@@ -7,7 +7,7 @@ re-planner after an edit of the policies. `ring` is the short way for the deadli
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -19,10 +19,11 @@ from services.sla_timer.domain import clocks as clockwork
 from services.sla_timer.domain.clocks import Clock, Ticket, fold, reconcile
 from services.sla_timer.domain.policies import Policies
 from services.sla_timer.storage import DEADLINES, OUTBOX, Kept
-from shared import topics
+from shared import topics, tracing
 from shared.cloudevents import Outgoing, trace_of
 from shared.deadlines import Deadline
 from shared.events import SlaEvent
+from shared.trace_context import is_sampled
 
 CLOCKS_DEADLINE: Final = "clocks"
 """Kind of the deadline that a ticket has: the next moment at which time alone changes one of its clocks."""
@@ -50,6 +51,7 @@ async def settle(
     events: list[SlaEvent] = []
     changed: list[tuple[Ticket, Clock]] = []
     settled: list[Kept] = []
+    started: dict[uuid.UUID, str] = {}
     for ticket_id in ids:
         kept, ticket = known[ticket_id]
         before = clocks.get(ticket_id, {})
@@ -57,6 +59,8 @@ async def settle(
         told = reconcile(ticket, before, folded, now)
         events += told.events
         changed += [(ticket, clock) for clock in told.changed]
+        if tracing.is_on() and traces is not None and is_sampled(traces[ticket_id]):
+            started |= {clock.id: traces[ticket_id] for clock in told.changed if clock.id not in before}
         after = replace(
             kept,
             version=policies.version,
@@ -66,11 +70,13 @@ async def settle(
         if after != kept:
             settled.append(after)
     await storage.save_clocks(connection, changed)
+    await storage.save_traces(connection, started)
     await storage.save_tickets(connection, settled, policies.version, now)
     moved = [item for item in settled if item.alarm_at != known[item.ticket_id][0].alarm_at]
     await _schedule(connection, moved)
     await DEADLINES.cancel(connection, [item.ticket_id for item in moved if item.alarm_at is None])
-    await _tell(connection, events, traces)
+    by_ticket = traces or {}
+    await _tell(connection, events, [by_ticket.get(event.ticket_id) or trace_of(event) for event in events])
     return events
 
 
@@ -102,8 +108,30 @@ async def ring(
     await _schedule(connection, rung)
     # The deadline of one that was planned anew has been taken too, and may not have moved.
     await _reschedule(connection, [item.ticket_id for item in outdated])
-    await _tell(connection, [event for event in events if event.ticket_id in current])
+    rung_events = [event for event in events if event.ticket_id in current]
+    if tracing.is_on():
+        clock_traces = await storage.traces_of(connection, {event.clock_id for event in rung_events})
+        await _tell(connection, rung_events, [_fired(event, clock_traces.get(event.clock_id)) for event in rung_events])
+    else:
+        await _tell(connection, rung_events, [trace_of(event) for event in rung_events])
     return events
+
+
+def _fired(event: SlaEvent, trace: str | None) -> str:
+    """The span of an alarm, in the trace of the message that started its clock. Returns its context."""
+    span = tracing.begin(
+        f"fire {event.kind}",
+        trace or trace_of(event),
+        attributes={
+            tracing.TICKET: str(event.ticket_id),
+            tracing.BRAND: event.brand,
+            tracing.CHANNEL: event.channel,
+            "switchyard.clock.target": event.target,
+            "switchyard.clock.lateness_ms": event.lateness_ms,
+        },
+    )
+    span.end()
+    return span.traceparent
 
 
 async def _learn_calendars(
@@ -131,13 +159,11 @@ async def _reschedule(connection: AsyncConnection, ids: Collection[uuid.UUID]) -
         await _schedule(connection, (await storage.lock_free(connection, ids)).values())
 
 
-async def _tell(
-    connection: AsyncConnection, events: Collection[SlaEvent], traces: Mapping[uuid.UUID, str] | None = None
-) -> None:
+async def _tell(connection: AsyncConnection, events: Sequence[SlaEvent], traceparents: Sequence[str]) -> None:
     await OUTBOX.add(
         connection,
         [
-            Outgoing(topics.SLA_EVENTS.name, event, (traces or {}).get(event.ticket_id) or trace_of(event))
-            for event in events
+            Outgoing(topics.SLA_EVENTS.name, event, traceparent)
+            for event, traceparent in zip(events, traceparents, strict=True)
         ],
     )

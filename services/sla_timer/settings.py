@@ -14,7 +14,9 @@ _CONFIG: Final = Path(__file__).parents[2] / "deploy" / "config"
 
 
 class Settings(CommonSettings):
-    http_port: Annotated[int, Field(ge=0, le=65535)] = 8003
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8003, description="where the API, /livez, /readyz and /metrics are; 0: any free port"
+    )
 
     sla_timer_policies_file: Path = Field(
         default=_CONFIG / "sla.yaml", description="what is promised to whom, see docs/sla.md"

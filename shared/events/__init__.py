@@ -8,7 +8,7 @@ from __future__ import annotations
 from shared.events.activity import ActivityKind, ReleaseReason, TicketActivity
 from shared.events.base import Event, derive_id
 from shared.events.channel import Attachment, ChannelMessage, Contact, Customer
-from shared.events.dead_letters import DeadLetter, DeadLetterReason
+from shared.events.dead_letters import DeadLetter, DeadLetterAction, DeadLetterHandled, DeadLetterReason
 from shared.events.earlier import EARLIER
 from shared.events.notifications import NotificationKind, NotificationOutcome, NotificationStatus, Output
 from shared.events.peaks import PeakCause, PeakEvent, PeakKind
@@ -36,6 +36,7 @@ _MODELS: tuple[type[Event], ...] = (
     PeakEvent,
     NotificationOutcome,
     DeadLetter,
+    DeadLetterHandled,
     *(model for models in EARLIER.values() for model in models),
 )
 REGISTRY: dict[str, type[Event]] = {model.TYPE: model for model in _MODELS}
@@ -50,6 +51,8 @@ __all__ = [
     "Contact",
     "Customer",
     "DeadLetter",
+    "DeadLetterAction",
+    "DeadLetterHandled",
     "DeadLetterReason",
     "DecisionTrace",
     "Disposition",

@@ -1,9 +1,9 @@
-"""`dead.letters`: what could not be processed, with all it takes to replay it."""
+"""`dead.letters`: what could not be processed, with all it takes to replay it, and what operators did about it."""
 
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
@@ -52,3 +52,37 @@ class DeadLetter(Event):
     @property
     def occurred_at(self) -> datetime:
         return self.failed_at
+
+
+class DeadLetterAction(StrEnum):
+    REPLAYED = "replayed"  # its record was published once more to the topic it had come from
+    DISCARDED = "discarded"  # nothing is to be done about it; `why` says for what reason
+
+
+class DeadLetterHandled(Event):
+    """What an operator did about a dead letter: from then on it is open no more.
+
+    It stands on `dead.letters` behind its letter, so that who reads the topic knows both, and no database is needed.
+    """
+
+    TYPE: ClassVar[str] = "switchyard.dead.letter.handled.v1"
+
+    letter_id: uuid.UUID = Field(description="event id of the dead letter")
+    letter_key: str = Field(description="key of the dead letter, which is this event's too: they are kept in order")
+    action: DeadLetterAction
+    by: Identifier = Field(description="who did it")
+    why: str
+    edited: bool = Field(default=False, description="whether another value than the kept one was published")
+    at: AwareDatetime
+
+    @property
+    def event_id(self) -> uuid.UUID:
+        return derive_id("dead.letter.handled", self.letter_id, self.action, self.at.astimezone(UTC).isoformat())
+
+    @property
+    def key(self) -> str:
+        return self.letter_key
+
+    @property
+    def occurred_at(self) -> datetime:
+        return self.at

@@ -124,14 +124,14 @@ async def test_stopping_finishes_the_batch_at_hand_and_commits_it(kafka: Kafka, 
         built.subscribe([topics.TICKETS_ACTIVITY], slow, description="")
         return built
 
-    await _publish(configured, run, 5)
+    await publish(configured, run, 5)
     async with running(service().app()):
         async with asyncio.timeout(60):
             await at_work.wait()
         asyncio.get_running_loop().call_later(0.3, go_on.set)
     assert handled
     before = list(handled)
-    await _publish(configured, run, 1, first=5)
+    await publish(configured, run, 1, first=5)
     async with running(service().app()):
         await eventually(lambda: _contains(handled, f"{run}-5"), 60)
     assert len(handled) == len(set(handled)) == 6
@@ -142,7 +142,7 @@ async def _contains(items: list[str], wanted: str) -> bool:
     return wanted in items
 
 
-async def _publish(configured: CommonSettings, run: str, count: int, first: int = 0) -> None:
+async def publish(configured: CommonSettings, run: str, count: int, first: int = 0) -> None:
     broker = build_broker(configured, service="life")
     await broker.connect()
     events = [

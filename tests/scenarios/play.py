@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import smtplib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,12 +84,15 @@ def scenarios() -> list[Scenario]:
 class World:
     """The running stack, what is outside of it, and everything that its topics have said."""
 
-    def __init__(self, stack: Stack, receivers: Receivers, outside: Outside, smtp_port: int) -> None:
+    def __init__(
+        self, stack: Stack, receivers: Receivers, outside: Outside, smtp_port: int, credentials: Credentials
+    ) -> None:
         self.smtp_port = smtp_port
         """Of intake."""
         self.stack = stack
         self.receivers = receivers
         self.outside = outside
+        self.credentials = credentials
         self.run = uuid.uuid4().hex[:8]
         self.calendars = load_calendars(_CALENDARS)
         self.events: list[Event] = []
@@ -131,8 +134,8 @@ class World:
         finally:
             await consumer.stop()
 
-    async def publish(self, topic: topics.Topic, event: Event) -> None:
-        await self._publisher.publish([Outgoing(topic.name, event, trace_of(event))])
+    async def publish(self, topic: topics.Topic, event: Event, traceparent: str | None = None) -> None:
+        await self._publisher.publish([Outgoing(topic.name, event, traceparent or trace_of(event))])
 
     async def intake_has_caught_up(self) -> bool:
         """Whether intake has committed everything that was on its topic when this was asked."""
@@ -200,8 +203,8 @@ class World:
 
 
 @asynccontextmanager
-async def running(directory: Path, broker: Startable) -> AsyncIterator[World]:
-    """The stack with the brands' own promises and channels, and the world around it."""
+async def running(directory: Path, broker: Startable, more: Mapping[str, str] | None = None) -> AsyncIterator[World]:
+    """The stack with the brands' own promises and channels, and the world around it. `more`: further settings."""
     credentials = Credentials()
     receivers = Receivers(credentials)
     outside = Outside(directory)
@@ -212,13 +215,14 @@ async def running(directory: Path, broker: Startable) -> AsyncIterator[World]:
         "BRANDS_DIRECTORY": str(outside.brands),
         "INTAKE_REPLIES_SECRET": credentials.gateway_secret,
         "INTAKE_SMTP_PORT": str(smtp_port := free_port()),
+        **(more or {}),
     }
     stack = Stack(directory, broker, environment=settings, of_service={"intake": outside.environment})
     async with (
         receivers.listening(),
         outside.listening(),
         stack,
-        World(stack, receivers, outside, smtp_port).watching() as world,
+        World(stack, receivers, outside, smtp_port, credentials).watching() as world,
     ):
         yield world
 

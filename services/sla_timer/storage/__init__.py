@@ -19,10 +19,12 @@ from services.sla_timer.storage.arrivals import (
     save_peak,
 )
 from services.sla_timer.storage.clocks import (
+    OpenClocks,
     clocks_of,
     count_open,
     next_alarms,
     next_due,
+    open_clocks,
     ringing_clocks,
     save_clocks,
     save_rung,
@@ -48,6 +50,7 @@ from services.sla_timer.storage.tickets import (
     lock_outdated,
     save_tickets,
 )
+from services.sla_timer.storage.traces import save_traces, traces_of
 
 __all__ = [
     "DEADLINES",
@@ -61,6 +64,7 @@ __all__ = [
     "Facts",
     "InForce",
     "Kept",
+    "OpenClocks",
     "active_peaks",
     "add_arrivals",
     "add_calendars",
@@ -83,9 +87,12 @@ __all__ = [
     "lock_outdated",
     "next_alarms",
     "next_due",
+    "open_clocks",
     "ringing_clocks",
     "save_clocks",
     "save_peak",
     "save_rung",
     "save_tickets",
+    "save_traces",
+    "traces_of",
 ]

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Integer, Text, text
 from sqlalchemy import Uuid as UuidType
@@ -288,6 +288,32 @@ async def count_open(connection: AsyncConnection) -> dict[Target, int]:
         text("SELECT target, count(*) AS open FROM sla_timer.clocks WHERE ended_at IS NULL GROUP BY target")
     )
     return dict.fromkeys(Target, 0) | {Target(row.target): row.open for row in rows}
+
+
+class OpenClocks(NamedTuple):
+    """Promises that are not over. `state`: `running`, `paused`, or `overdue` for those that are broken, paused or
+    not.
+    """
+
+    target: Target
+    brand: str
+    queue: Queue | None
+    priority: Priority
+    state: str
+    clocks: int
+
+
+async def open_clocks(connection: AsyncConnection) -> list[OpenClocks]:
+    rows = await connection.execute(
+        text(
+            "SELECT target, brand, queue, priority, CASE WHEN breached_at IS NULL THEN state ELSE 'overdue' END, "
+            "count(*) FROM sla_timer.clocks WHERE ended_at IS NULL GROUP BY 1, 2, 3, 4, 5"
+        )
+    )
+    return [
+        OpenClocks(Target(row[0]), row[1], Queue(row[2]) if row[2] else None, Priority(row[3]), row[4], row[5])
+        for row in rows
+    ]
 
 
 async def next_due(connection: AsyncConnection, limit: int) -> list[tuple[uuid.UUID, Clock]]:

@@ -99,6 +99,8 @@ class ClockRow(_Base, table=True):
     agent_group: str | None = Field(default=None, sa_type=Text)
     policy_version: str = Field(sa_type=Text)
     calendar_version: str = Field(sa_type=Text)
+    # Of the message that started it, if that was traced: see `traces.py`.
+    traceparent: str | None = Field(default=None, sa_type=Text)
 
 
 class ArrivalRow(_Base, table=True):

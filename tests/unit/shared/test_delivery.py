@@ -248,7 +248,7 @@ class _Driver(Exception):
         (DBAPIError("s", {}, _Driver("40P01")), True),  # deadlock
         (DBAPIError("s", {}, _Driver("57P01")), True),  # server shuts down
         (DBAPIError("s", {}, _Driver("53300")), True),  # too many connections
-        (DBAPIError("s", {}, _Driver("42P01")), False),  # no such table: a deploy without its migration
+        (DBAPIError("s", {}, _Driver("42P01")), True),  # no such table: a deploy ahead of its migration
         (DBAPIError("s", {}, _Driver("22P05")), False),  # a character that cannot be stored
         (ValueError(), False),
         (KeyError(), False),

@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy.exc import InterfaceError
 
+from shared import metrics
 from shared.http import (
     BodyLimit,
     Problem,
@@ -49,11 +51,23 @@ def client() -> httpx.AsyncClient:
     async def token(request: Request) -> dict[str, str]:
         return {"token": bearer_token(request)}
 
+    @app.get("/things/{name}")
+    async def thing(name: str) -> dict[str, str]:
+        return {"name": name}
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(iter(["data: x\n\n"]), media_type="text/event-stream")
+
+    @app.get("/fault")
+    async def fault() -> None:
+        raise ZeroDivisionError
+
     @app.get("/database")
     async def database() -> None:
         raise InterfaceError("SELECT", {}, ConnectionRefusedError())
 
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url="http://test")
 
 
 async def test_an_invalid_body_is_a_problem_that_names_the_field_and_not_the_value(client: httpx.AsyncClient) -> None:
@@ -174,3 +188,39 @@ class TestRateLimiter:
         for key in "abcdef":
             self.allowed(key)
         assert len(self.limiter._buckets) == 3
+
+
+def answered(route: str, method: str, status: int) -> float:
+    labels = {"service": "test", "route": route, "method": method, "status": str(status)}
+    return metrics.REGISTRY.get_sample_value("switchyard_http_requests_total", labels) or 0
+
+
+def timed(route: str, method: str) -> float:
+    labels = {"service": "test", "route": route, "method": method}
+    return metrics.REGISTRY.get_sample_value("switchyard_http_seconds_count", labels) or 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status", "is_timed"),
+    [
+        ("GET", "/things/4111", "/things/{name}", 200, True),
+        ("POST", "/things/4111", "/things/{name}", 405, True),
+        ("GET", "/no/such/place", "unmatched", 404, True),
+        ("GET", "/fault", "/fault", 500, True),
+        ("GET", "/stream", "/stream", 200, False),
+    ],
+)
+async def test_answers_are_counted_and_timed_by_route(
+    client: httpx.AsyncClient, method: str, path: str, route: str, status: int, is_timed: bool
+) -> None:
+    counted, times = answered(route, method, status), timed(route, method)
+    assert (await client.request(method, path)).status_code == status
+    assert answered(route, method, status) == counted + 1
+    assert timed(route, method) == times + is_timed
+
+
+async def test_an_invented_method_makes_no_series(client: httpx.AsyncClient) -> None:
+    counted = answered("/things/{name}", "other", 405)
+    for number in range(3):
+        await client.request(f"BREW{number}", "/things/x")
+    assert answered("/things/{name}", "other", 405) == counted + 3
