@@ -10,8 +10,8 @@ ARGS ?=
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-integration scenarios test-browser chaos check check-config format contracts bench fuzz \
-	simulate train migrate lock clean
+.PHONY: help setup demo test test-unit test-integration scenarios test-browser chaos check check-config format contracts dashboards bench fuzz \
+	simulate train migrate replay lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ format: setup ## Write the code in the project's style
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
+dashboards: setup ## Write Grafana's dashboards anew after a change of them or of a runbook
+	@$(PYTHON) -m deploy.grafana write
+
 contracts: setup ## Write schemas, golden examples and AsyncAPI documents anew after a wanted change
 	@$(PYTHON) -m tests.contract write
 
@@ -74,7 +77,10 @@ train: setup ## Build the shipped model of the classifier anew, from its corpus 
 
 migrate: setup ## Bring the schemas of DATABASE_URL to their heads and make missing topics on KAFKA_BOOTSTRAP_SERVERS
 	@$(PYTHON) -m deploy.migrations upgrade
-	@$(PYTHON) -m shared.admin
+	@$(PYTHON) -m deploy.ops topics create --missing-only --yes
+
+replay: setup ## Replay dead letters; ARGS="--service classifier --since 2h --dry-run", see docs/operations.md
+	@$(PYTHON) -m deploy.ops dead-letters replay $(ARGS)
 
 lock: setup ## Pin dependencies after a change of pyproject.toml; UPGRADE=1 also takes newer versions
 	@sh deploy/lock.sh $(if $(UPGRADE),--upgrade)
