@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -26,6 +27,13 @@ EXAMPLE: Final = (REPOSITORY / ".env.example").read_text()
 
 _UVICORN_GRACE_SECONDS: Final = 5
 _LONG_RUNNING: Final = sorted(set(COMPOSE["services"]) - {"migrate"})
+_PROFILES: Final = {
+    "observability": {"prometheus", "alertmanager", "node-exporter", "grafana"},
+    "tracing": {"jaeger"},
+}
+_WITHOUT_A_DEFAULT: Final = {
+    name for name, value in COMPOSE["x-surroundings"].items() if value is None
+}  # handed on from .env where it has them
 
 
 def test_it_is_a_compose_file() -> None:
@@ -66,7 +74,8 @@ def test_the_image_does_not_run_as_root() -> None:
 
 def test_the_image_holds_the_lock_that_the_tests_run_with() -> None:
     (install,) = [argument for word, argument in _instructions() if word == "RUN" and " install " in argument]
-    assert "--require-hashes -r /requirements.lock" in install
+    assert "--require-hashes -r /requirements.lock" in " ".join(install.split())
+    assert "--only-binary :all:" in install, "what is built here runs a stranger's code"
 
 
 def test_the_build_sees_what_the_image_copies_and_no_more() -> None:
@@ -76,7 +85,10 @@ def test_the_build_sees_what_the_image_copies_and_no_more() -> None:
     assert rules[0] == "*"
     let_in = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     copied = {
-        argument.split()[0] for word, argument in _instructions() if word == "COPY" and not argument.startswith("--")
+        source
+        for word, argument in _instructions()
+        if word == "COPY" and not argument.startswith("--")
+        for source in argument.split()[:-1]
     }
     assert let_in == copied
     assert all((REPOSITORY / path).exists() for path in copied)
@@ -101,9 +113,9 @@ def test_a_service_may_drain_before_it_is_killed(name: str) -> None:
     assert _seconds(service["stop_grace_period"]) > drain_seconds + _UVICORN_GRACE_SECONDS
 
 
-def test_only_intake_desk_and_grafana_are_reachable_and_only_from_this_machine() -> None:
+def test_what_people_use_is_reachable_and_only_from_this_machine() -> None:
     published = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
-    assert set(published) == {"intake", "desk", "grafana"}
+    assert set(published) == {"intake", "desk", "grafana", "jaeger"}
     for ports in published.values():
         assert all(str(port).startswith("127.0.0.1:") for port in ports)
 
@@ -118,6 +130,11 @@ def test_no_secret_has_a_default() -> None:
 
 def test_the_example_environment_names_what_compose_asks_for_and_gives_no_secret_away() -> None:
     asked = dict(re.findall(r"\$\{(\w+):([?-])", COMPOSE_TEXT))
+    asked |= dict.fromkeys(_WITHOUT_A_DEFAULT, "-")
+    # Of secrets that only a profile needs: Compose asks for them when it is used.
+    asked |= {
+        secret["environment"]: "-" for secret in COMPOSE["secrets"].values() if secret["environment"] not in asked
+    }
     named = set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", EXAMPLE, re.M))
     required = set(re.findall(r"^([A-Z][A-Z0-9_]+)=", EXAMPLE, re.M))
     assert named == set(asked)
@@ -132,7 +149,8 @@ def test_an_environment_name_is_a_setting_or_stands_in_a_configuration_file(name
     settings = {field.upper() for field in _settings_of(name).model_fields}
     configuration = "".join(path.read_text() for path in (REPOSITORY / "deploy" / "config").rglob("*.yaml"))
     for variable in COMPOSE["services"][name]["environment"]:
-        assert variable in settings or re.search(rf"\b{variable}\b", configuration), variable
+        known = variable in settings or re.search(rf"\b{variable}\b", configuration)
+        assert known or variable == "FORWARDED_ALLOW_IPS", variable  # uvicorn reads that one
 
 
 def test_configuration_files_get_the_variables_they_ask_for() -> None:
@@ -158,6 +176,7 @@ def test_everything_mounted_exists() -> None:
         for volume in service.get("volumes", []):
             if isinstance(volume, dict):
                 assert (REPOSITORY / volume["source"]).exists(), f"{name} mounts {volume['source']}"
+                assert volume["read_only"] is True
             else:
                 assert volume.split(":")[0] in COMPOSE["volumes"]
 
@@ -173,22 +192,106 @@ def test_the_desk_can_ask_the_sla_timer_for_reports() -> None:
 
 
 def test_prometheus_asks_every_service_with_the_token() -> None:
-    jobs = _yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]
-    assert [job["job_name"] for job in jobs] == list(SERVICES)
-    for job in jobs:
+    jobs = {job["job_name"]: job for job in _yaml("deploy/prometheus/prometheus.yml")["scrape_configs"]}
+    for job in (jobs[name] for name in SERVICES):
         (names,) = job["dns_sd_configs"]
         assert (names["names"], names["port"]) == ([job["job_name"]], 8000)
         assert job["authorization"]["credentials_file"] == "/run/secrets/metrics_token"
     assert COMPOSE["services"]["prometheus"]["secrets"] == ["metrics_token"]
-    assert COMPOSE["secrets"] == {"metrics_token": {"environment": "METRICS_TOKEN"}}
+    assert COMPOSE["secrets"]["metrics_token"] == {"environment": "METRICS_TOKEN"}
+
+
+def test_prometheus_watches_the_machine_and_itself_and_tells_alertmanager() -> None:
+    prometheus = _yaml("deploy/prometheus/prometheus.yml")
+    targets = [
+        target
+        for job in (*prometheus["scrape_configs"], *prometheus["alerting"]["alertmanagers"])
+        for static in job.get("static_configs", ())
+        for target in static["targets"]
+    ]
+    for host in {target.rsplit(":", 1)[0] for target in targets} - {"127.0.0.1"}:
+        assert _share_a_network("prometheus", host), f"prometheus asks {host}"
+    mount = COMPOSE["services"]["prometheus"]["volumes"][0]
+    assert mount["target"] == "/etc/prometheus"
+    assert all(list((REPOSITORY / mount["source"]).glob(pattern)) for pattern in prometheus["rule_files"])
+
+
+def test_alertmanager_finds_where_alerts_go_in_files_that_hold_secrets() -> None:
+    text = (REPOSITORY / "deploy/alertmanager/alertmanager.yml").read_text()
+    read = set(re.findall(r"/run/secrets/(\w+)", text))
+    assert set(COMPOSE["services"]["alertmanager"]["secrets"]) == read
+    assert all(COMPOSE["secrets"][name] == {"environment": name.upper()} for name in read)
+    assert "http" not in text.replace("webhook", "")
+
+
+def test_who_watches_runs_only_when_a_profile_asks_for_it() -> None:
+    profiles: dict[str, set[str]] = {}
+    for name, service in COMPOSE["services"].items():
+        for profile in service.get("profiles", ()):
+            profiles.setdefault(profile, set()).add(name)
+    assert profiles == _PROFILES
+    optional = set().union(*_PROFILES.values())
+    for name in set(COMPOSE["services"]) - optional:
+        assert not optional & set(COMPOSE["services"][name].get("depends_on", ()))
+
+
+@pytest.mark.parametrize("name", sorted(set().union(*_PROFILES.values())))
+def test_who_watches_can_do_no_more_than_it_must(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", service["image"]), "an image is pinned"
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert not {"privileged", "cap_add", "network_mode"} & set(service)
+    # Compose refuses to write a secret from the environment into a read-only container, and so to start it.
+    of_the_environment = any("environment" in COMPOSE["secrets"][secret] for secret in service.get("secrets", ()))
+    assert service.get("read_only", False) is not of_the_environment
+
+
+_TALK: Final = {
+    frozenset(pair)
+    for pair in (
+        *((name, backend) for name in (*SERVICES, "migrate") for backend in ("kafka", "postgres")),
+        *(("prometheus", name) for name in SERVICES),
+        *(("jaeger", name) for name in SERVICES),
+        ("notifier", "intake"),
+        ("desk", "sla_timer"),
+        *itertools.combinations(("prometheus", "alertmanager", "grafana", "node-exporter"), 2),
+    )
+}
+_OUT: Final = {"intake", "notifier", "desk", "alertmanager", "grafana", "jaeger"}
+
+
+def test_who_has_nothing_to_say_to_one_another_shares_no_network() -> None:
+    """Services meet on the networks of what they use together: Kafka, PostgreSQL, Prometheus and the collector."""
+    together = {frozenset(pair) for pair in itertools.combinations((*SERVICES, "migrate"), 2)}
+    for pair in itertools.combinations(COMPOSE["services"], 2):
+        if frozenset(pair) not in together:
+            assert _share_a_network(*pair) == (frozenset(pair) in _TALK), pair
+    assert _share_a_network("notifier", "intake", by="replies")
+    assert _share_a_network("desk", "sla_timer", by="reports")
+
+
+def test_only_who_must_has_a_way_out_and_shares_it_with_nobody() -> None:
+    for name, service in COMPOSE["services"].items():
+        outside = [
+            network for network in service["networks"] if not (COMPOSE["networks"][network] or {}).get("internal")
+        ]
+        assert outside == ([f"{name}-outside"] if name in _OUT else []), name
+    used = {network for service in COMPOSE["services"].values() for network in service["networks"]}
+    assert used == set(COMPOSE["networks"])
 
 
 def test_grafana_finds_prometheus_and_the_dashboards() -> None:
     (source,) = _yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
-    (provider,) = _yaml("deploy/grafana/provisioning/dashboards/switchyard.yml")["providers"]
+    providers = _yaml("deploy/grafana/provisioning/dashboards/switchyard.yml")["providers"]
     mounted = {volume["target"] for volume in COMPOSE["services"]["grafana"]["volumes"] if isinstance(volume, dict)}
-    assert {provider["options"]["path"], "/etc/grafana/provisioning"} <= mounted
+    assert mounted == {provider["options"]["path"] for provider in providers} | {"/etc/grafana/provisioning"}
+
+
+def _share_a_network(one: str, other: str, *, by: str | None = None) -> bool:
+    shared = set(COMPOSE["services"][one]["networks"]) & set(COMPOSE["services"][other]["networks"])
+    return by in shared if by else bool(shared)
 
 
 def _settings_of(name: str) -> type[CommonSettings]:
