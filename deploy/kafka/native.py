@@ -21,28 +21,25 @@ from types import TracebackType
 from typing import Final, Self
 
 from deploy.kafka.probe import answers
+from deploy.kafka.secured import Security
 from deploy.processes import HOST, RUN_DIRECTORY, DirectoryInUse, Program, ProgramFailed, claimed, free_port
+from shared.settings import CommonSettings
 
 _HERE: Final = Path(__file__).resolve().parent
 _POM: Final = _HERE / "pom.xml"
 _LIBRARIES: Final = RUN_DIRECTORY / "kafka-libs"
 _JAVA_AT_LEAST: Final = 17
-_START_TIMEOUT_SECONDS: Final = 60.0
+_START_TIMEOUT_SECONDS: Final = 180.0
+_HANDSHAKE_PAUSE_SECONDS: Final = 0.5
 _RESOLVE_TIMEOUT_SECONDS: Final = 300.0
 
-# Small and quick: a group's first rebalance does not wait for stragglers, internal topics have few partitions, and
-# after kill -9 the controller lets the broker back in once its old session has ended (9 s by default).
+# Small and quick: a group's first rebalance does not wait for stragglers, internal topics have few partitions.
 _PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=data
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 offsets.topic.num.partitions=4
@@ -54,17 +51,28 @@ share.coordinator.state.topic.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 """
+# After kill -9 the controller lets the broker back in once its old session has ended: 9 s by default, which a secured
+# broker keeps, for nobody kills it and its start takes longer.
+_PLAINTEXT: Final = """\
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+"""
 
 
 class NativeKafka:
     """One Apache Kafka over `directory`: data, log, configuration and ports stay there over restarts.
 
+    `security`: asks clients for certificate, user and rights; without it everybody may everything, from this machine.
     Raises ProgramFailed, with the reason, when it cannot run here (see `unavailable_reason`) or does not start, and
     DirectoryInUse when a living process runs on the directory.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, security: Security | None = None) -> None:
         self.directory = directory.absolute()
+        self.security = security
         self._port = 0
         self._properties = self.directory / "server.properties"
         self._program = Program("kafka", self.directory)
@@ -78,6 +86,13 @@ class NativeKafka:
         if not self._port:
             raise RuntimeError("the native Kafka has no address before its first start()")
         return f"{HOST}:{self._port}"
+
+    @property
+    def settings(self) -> CommonSettings:
+        """Settings of a client that may everything here."""
+        if self.security is not None:
+            return self.security.admin_settings(self.bootstrap_servers)
+        return CommonSettings(kafka_bootstrap_servers=self.bootstrap_servers)
 
     @property
     def pid(self) -> int | None:
@@ -99,7 +114,7 @@ class NativeKafka:
         except BaseException:
             self._program.stop()
             raise
-        self._program.wait_until(lambda: answers(self.bootstrap_servers), _START_TIMEOUT_SECONDS)
+        self._program.wait_until(self._answers, _START_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
         """Controlled shutdown. Idempotent."""
@@ -123,9 +138,22 @@ class NativeKafka:
     ) -> None:
         self.stop()
 
+    def _answers(self) -> bool:
+        if answers(self.bootstrap_servers, self.settings):
+            return True
+        if self.security is not None:
+            time.sleep(_HANDSHAKE_PAUSE_SECONDS)  # asking takes both sides work that the start is waiting for
+        return False
+
     def _configure(self) -> None:
-        self._port = free_port()
-        self._properties.write_text(_PROPERTIES.format(host=HOST, port=self._port, controller_port=free_port()))
+        self._port, controller_port = free_port(), free_port()
+        listeners = (
+            _PLAINTEXT.format(host=HOST, port=self._port, controller_port=controller_port)
+            if self.security is None
+            else self.security.properties(port=self._port, controller_port=controller_port)
+        )
+        self._properties.touch(mode=0o600)  # it may hold a password
+        self._properties.write_text(_PROPERTIES.format(host=HOST, controller_port=controller_port) + listeners)
 
     def _format(self) -> None:
         """Write the storage's identity; storage that has one keeps it."""
@@ -134,7 +162,10 @@ class NativeKafka:
         shutil.rmtree(self.directory / "data", ignore_errors=True)  # half formatted by a killed run
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         result = subprocess.run(
-            [*_java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", self._properties],
+            [
+                *(*_java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}"),
+                *("--config", self._properties, *(self.security.format_options if self.security else ())),
+            ],
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -1,0 +1,1 @@
+"""PostgreSQL of an installation: who may do what in it. Tables and their changes are in `deploy/migrations`."""
