@@ -15,10 +15,9 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from deploy.migrations import config_of, metadata_of, upgrade_all
-from shared.database import SERVICES, async_url
+from deploy.migrations import config_of, metadata_of, safety, upgrade_all
+from shared.database import SERVICES, engine_of
 from shared.settings import CommonSettings
 
 
@@ -35,7 +34,7 @@ def scratch_database() -> Iterator[str]:
 
 
 async def _with_connection(url: str, work: Any) -> Any:
-    engine = create_async_engine(async_url(url))
+    engine = engine_of(url)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
@@ -87,7 +86,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.migrations", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("upgrade", help="bring every schema of DATABASE_URL to its head")
-    commands.add_parser("check", help="compare the declared tables with the migrated ones, in a scratch database")
+    commands.add_parser(
+        "check",
+        help="compare the declared tables with the migrated ones in a scratch database; find unsafe migrations",
+    )
     write = commands.add_parser("revision", help="write a service's next revision")
     write.add_argument("service", choices=SERVICES)
     write.add_argument("-m", "--message", required=True, help="why the schema changes")
@@ -96,6 +98,11 @@ def main() -> int:
         asyncio.run(upgrade_all(CommonSettings().database_url.get_secret_value()))
         print("all schemas are at their heads")
         return 0
+    if arguments.command == "check" and (unsafe := safety.check()):
+        for problem in unsafe:
+            print(problem, file=sys.stderr)
+        print(safety.WHAT_TO_DO, file=sys.stderr)
+        return 1
     with scratch_database() as url:
         if arguments.command == "revision":
             asyncio.run(revision(url, arguments.service, arguments.message))
@@ -106,7 +113,7 @@ def main() -> int:
     if differences:
         print('write a revision: python -m deploy.migrations revision <service> -m "why"', file=sys.stderr)
         return 1
-    print("the declared tables and the migrations agree")
+    print("the declared tables and the migrations agree; every migration may run beside services")
     return 0
 
 

@@ -12,6 +12,7 @@ revision = "desk_0002"
 down_revision = "desk_0001"
 branch_labels = None
 depends_on = None
+contract = "nothing had been released with the tables as they were before"
 
 
 def upgrade() -> None:

@@ -12,6 +12,7 @@ revision = "intake_0004"
 down_revision = "intake_0003"
 branch_labels = None
 depends_on = None
+contract = "nothing had been released with the tables as they were before"
 
 
 def upgrade() -> None:

@@ -16,6 +16,7 @@ revision = "sla_timer_0002"
 down_revision = "sla_timer_0001"
 branch_labels = None
 depends_on = None
+contract = "nothing had been released with the tables as they were before"
 
 _SCHEMA = "sla_timer"
 
