@@ -47,6 +47,8 @@ check: setup ## What a change must pass besides tests: style, types, imports, co
 	@$(PYTHON) -m mypy
 	@$(PYTHON) -c 'import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())'
 	@$(PYTHON) -m tests.contract check
+	@$(PYTHON) -m deploy.grafana check
+	@$(PYTHON) -m deploy.k8s check
 	@$(PYTHON) -m deploy.migrations check
 
 check-config: setup ## Check promises, calendars and brands in deploy/config (or SLA_TIMER_POLICIES_FILE, SLA_TIMER_CALENDARS_FILE, BRANDS_DIRECTORY)
@@ -56,8 +58,9 @@ format: setup ## Write the code in the project's style
 	@$(PYTHON) -m ruff check --fix .
 	@$(PYTHON) -m ruff format .
 
-dashboards: setup ## Write Grafana's dashboards anew after a change of them or of a runbook
+dashboards: setup ## Write dashboards, and what Kubernetes takes of them and of the alerts, anew after a change of them or of a runbook
 	@$(PYTHON) -m deploy.grafana write
+	@$(PYTHON) -m deploy.k8s write
 
 contracts: setup ## Write schemas, golden examples and AsyncAPI documents anew after a wanted change
 	@$(PYTHON) -m tests.contract write

@@ -66,9 +66,9 @@ def test_weight_of_a_post(text: str, weighs: int) -> None:
 
 
 def test_a_very_long_word_is_parted_in_no_time() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()  # of this process: other work on the machine does not count
     assert len(split("好" * 100_000, 280, weight)) == 715
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 class Provider:

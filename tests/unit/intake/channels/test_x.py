@@ -92,9 +92,9 @@ def test_half_a_surrogate_pair_does_not_lose_the_message() -> None:
 def test_many_short_links_take_no_time() -> None:
     urls = [{"url": f"https://t.co/{n}", "expanded_url": "https://a.example"} for n in range(5000)]
     content = direct_message("https://t.co/a " * 1000, entities={"urls": urls})
-    begun = time.monotonic()
+    begun = time.process_time()  # of this process: other work on the machine does not count
     assert received(content).messages
-    assert time.monotonic() - begun < 3
+    assert time.process_time() - begun < 3
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------
