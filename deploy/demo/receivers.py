@@ -83,7 +83,8 @@ class Receivers:
             if len(self.refused) < _FIRST_TRIES_REFUSED and identity not in self.refused:
                 self.refused.add(identity)
                 return Response(status_code=503)
-            if receiver == "gateway" and self.intake_url and _is_for_the_chat(body) and (refused := await self._handed_on(request, body)):
+            is_reply = receiver == "gateway" and self.intake_url and _is_for_the_chat(body)
+            if is_reply and (refused := await self._handed_on(request, body)):
                 return Response(status_code=refused)
             self.webhooks[identity] += 1
             self.bodies.append(body.decode())

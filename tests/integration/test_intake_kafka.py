@@ -52,9 +52,9 @@ class World:
 
     @asynccontextmanager
     async def intake(
-        self, tampered: Callable[[Service], None] = lambda _: None, **changes: Any
+        self, tampered: Callable[[Service], None] = lambda _: None, *, gets_ready: bool = True, **changes: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
-        """Intake, consuming, until the block ends."""
+        """Intake, consuming, until the block ends. `gets_ready`: not if it is to fail from the beginning."""
         service = build(Settings(**(self.settings.model_dump() | changes)))
         tampered(service)
         app = service.app()
@@ -62,7 +62,8 @@ class World:
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://intake") as client,
         ):
-            await eventually(lambda: _ready(client), timeout_seconds=60)
+            if gets_ready:
+                await eventually(lambda: _ready(client), timeout_seconds=60)
             yield client
 
     def message(self, message_id: str, hours: float = 0, **fields: Any) -> ChannelMessage:
@@ -196,7 +197,7 @@ async def test_after_a_crash_between_publishing_and_committing_the_same_is_publi
 
     sent = [world.message(f"m-{number}", number / 1000, text=f"第{number}条 密码是abc123") for number in range(30)]
     await world.send(*sent, sent[0])
-    async with world.intake(never_commits):
+    async with world.intake(never_commits, gets_ready=False):
         before = await world.tickets_messages(30)
     async with world.intake():
         await world.send(world.message("last", 1))

@@ -476,7 +476,11 @@ async def test_a_right_that_is_taken_away_stops_the_work_and_loses_nothing(
     async with running(service) as client:
         refused = r"PublishFailed: \d+ of \d+ records were refused: .*peaks\.events.*; User:desk lacks the right"
         await eventually(lambda: said(caplog, refused), 60)
-        assert (await missing(client))["desk.notifications.outcomes"] == "paused: PublishFailed"
+
+        async def told() -> bool:
+            return (await missing(client)).get("desk.notifications.outcomes") == "paused: PublishFailed"
+
+        await eventually(told, 60)
         begun = len(tried)
         # At most three tries come close together, then it pauses for 2.5 s or more.
         await eventually(lambda: more_than(tried, begun + 4), 60)

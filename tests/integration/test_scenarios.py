@@ -314,16 +314,25 @@ async def test_the_log_tells_of_a_ticket_by_its_id_and_its_trace(
     world: World, collector: Collector, played: dict[str, BaseException | None]
 ) -> None:
     assert played
-    spans = {(span.trace_id, span.span_id) for span in collector.spans}
+    named: set[tuple[str, str]] = set()
     for service in SERVICES:
         entries = [json.loads(line) for line in world.stack.log(service).read_text("utf-8").splitlines()]
         assert {entry["service"] for entry in entries} == {service}
         of_tickets = [entry for entry in entries if "ticket_id" in entry]
         assert of_tickets
-        assert all((entry["trace_id"], entry["span_id"]) in spans for entry in of_tickets if "trace_id" in entry)
+        named |= {(entry["trace_id"], entry["span_id"]) for entry in of_tickets if "trace_id" in entry}
         assert {uuid.UUID(entry["ticket_id"]) for entry in of_tickets} <= {
             event.ticket_id for event in world.all(TicketMessage)
         }
+
+    async def all_told() -> bool:
+        """Spans come a little after their log lines."""
+        missing = named - {(span.trace_id, span.span_id) for span in collector.spans}
+        assert not missing, sorted(missing)[:3]
+        return True
+
+    assert named
+    await eventually(all_told, timeout_seconds=60)
 
 
 async def test_an_operator_changes_the_level_of_the_log_and_it_is_counted(world: World) -> None:
