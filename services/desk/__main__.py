@@ -21,9 +21,13 @@ def main() -> None:
         return
     end_when_told()
     from services.desk.app import build
+    from services.desk.settings import Settings
+    from shared import logs
     from shared.service import run
 
-    run(build())
+    settings = Settings()
+    logs.configure("desk", settings.log_level, settings.log_format)  # agents without a token are told while it is built
+    run(build(settings))
 
 
 if __name__ == "__main__":

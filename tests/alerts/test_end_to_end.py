@@ -170,7 +170,12 @@ async def _killed_and_started_again(watched: Watched, prometheus: Prometheus) ->
     watched.start()
     resolved = await watched.is_told("resolved", "ServiceDown")
     assert resolved["labels"] == fired["labels"]
-    assert {alert["labels"]["alertname"] for alert in watched.told.alerts("watchdog", "firing")} == {"Watchdog"}
+
+    async def still_watched() -> bool:
+        names = {alert["labels"]["alertname"] for alert in watched.told.alerts("watchdog", "firing")}
+        return names == {"Watchdog"}
+
+    await eventually(still_watched, _LONG_SECONDS, 0.2)
     assert not watched.told.alerts("pager", "firing", alertname="MonitoringBroken")
 
 
