@@ -22,6 +22,8 @@ from tests.support.waiting import eventually
 
 _YEARS_AGO = timedelta(days=800)
 
+POLICIES = Path(__file__).with_name("sla.yaml").read_text("utf-8")
+
 
 async def test_purge_deletes_what_is_old_and_a_customer_who_writes_opens_a_new_ticket(running: Installation) -> None:
     who = uuid.uuid4().hex[:8]
@@ -120,7 +122,7 @@ async def test_clocks_are_planned_anew_under_the_policies_in_force(running: Inst
     # Files that are not those in force would plan what the sla_timer plans back.
     other = tmp_path / "sla.yaml"
     in_force = running.environment["SLA_TIMER_POLICIES_FILE"]
-    other.write_text(Path(in_force).read_text("utf-8").replace("2d", "3d"), "utf-8")
+    other.write_text(POLICIES.replace("2d", "3d"), "utf-8")
     running.environment["SLA_TIMER_POLICIES_FILE"] = str(other)
     try:
         refused = await running.ops("clocks", "replan", "--yes")
