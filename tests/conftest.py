@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy import processes
 from deploy.brokers import Broker, NoRealKafka
@@ -25,6 +26,10 @@ from deploy.processes import RUN_DIRECTORY
 from shared.admin import create_topics
 from tests.support import surroundings
 from tests.support.surroundings import BrokerChoice, Kafka, as_kafka, create_database, database_name, drop_database
+
+# How long examples take to make says more of the machine than of the code: no reason to fail.
+settings.register_profile("switchyard", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("switchyard")
 
 _NEED_A_BROKER = {"kafka", "embedded_kafka", "each_kafka", "own_broker"}
 _NEED_POSTGRES = {"database_server", "migrated_template", "database", "new_database"}
