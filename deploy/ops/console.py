@@ -10,9 +10,11 @@ import re
 import socket
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from pydantic import SecretStr
 
 REFUSED: Final = 1
 UNUSABLE: Final = 2
@@ -137,3 +139,9 @@ def short_duration(seconds: float | None) -> str:
 def operator() -> str:
     """Who runs this command, for records: `OPERATOR`, else user and machine."""
     return os.environ.get("OPERATOR") or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def given_passwords(variable: str, who: Iterable[str]) -> dict[str, SecretStr]:
+    """The passwords that the environment has as `<variable><WHO>`: arguments could be read by everybody."""
+    asked = {one: os.environ.get(f"{variable}{one.upper()}") for one in who}
+    return {one: SecretStr(password) for one, password in asked.items() if password}

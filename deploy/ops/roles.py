@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any, Final
 
 import asyncpg
-from pydantic import SecretStr
 
 from deploy.ops.console import (
     REFUSED,
@@ -18,6 +16,7 @@ from deploy.ops.console import (
     add_json,
     add_verbs,
     confirm,
+    given_passwords,
     say,
     tell,
 )
@@ -69,11 +68,7 @@ def _roles(chosen: argparse.Namespace) -> Roles:
 async def _apply(chosen: argparse.Namespace) -> int:
     roles = _roles(chosen)
     url = CommonSettings().database_url.get_secret_value()
-    passwords = {
-        who: SecretStr(os.environ[f"{_VARIABLE}{who.upper()}"])
-        for who in roles.all
-        if os.environ.get(f"{_VARIABLE}{who.upper()}")
-    }
+    passwords = given_passwords(_VARIABLE, roles.all)
     for line in await _differences(url, roles):
         say(line)
     say(f"passwords are set for {', '.join(passwords) or 'nobody'}")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
-
-from pydantic import SecretStr
 
 from deploy.kafka.acls import ADMIN, PRINCIPALS
 from deploy.ops.acls import authorization
@@ -18,6 +15,7 @@ from deploy.ops.console import (
     add_json,
     add_verbs,
     confirm,
+    given_passwords,
     say,
     table,
     tell,
@@ -89,11 +87,7 @@ async def _list(chosen: argparse.Namespace) -> int:
 
 
 async def _apply(chosen: argparse.Namespace) -> int:
-    passwords = {
-        user: SecretStr(os.environ[f"{_VARIABLE}{user.upper()}"])
-        for user in _USERS
-        if os.environ.get(f"{_VARIABLE}{user.upper()}")
-    }
+    passwords = given_passwords(_VARIABLE, _USERS)
     if not passwords:
         raise Unusable(f"no {_VARIABLE}<USER> is set; users are {', '.join(_USERS)}")
     cluster = authorization()

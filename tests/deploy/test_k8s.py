@@ -17,6 +17,7 @@ import yaml
 
 from deploy.k8s.__main__ import differences, wanted
 from deploy.kafka.acls import KEDA, OPERATIONS, PRINCIPALS
+from deploy.postgres.roles import OWNER, Roles
 from deploy.processes import REPOSITORY
 from shared.database import SERVICES
 from shared.service import Service
@@ -397,6 +398,16 @@ def test_configuration_is_that_of_the_repository(overlay: tuple[Resource, ...]) 
     for volume, files in (("config", directory.glob("*.yaml")), ("brands", (directory / "brands").glob("*.yaml"))):
         given = _config_map(overlay, mounts[volume]["configMap"]["name"])
         assert given == {path.name: path.read_text() for path in files if path.name != "kustomization.yaml"}
+
+
+def test_every_service_of_the_example_signs_in_to_the_database_as_itself() -> None:
+    found = {
+        name: values["DATABASE_URL"].removeprefix("postgresql://").partition(":")[0]
+        for name, values in _example().items()
+        if "DATABASE_URL" in values
+    }
+    secrets = {who: f"switchyard-{'operations' if who == OWNER else who.replace('_', '-')}" for who in Roles().all}
+    assert found == {secrets[who]: role for who, role in Roles().all.items()}
 
 
 def _example() -> dict[str, dict[str, str]]:

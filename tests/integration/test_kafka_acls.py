@@ -46,6 +46,7 @@ from deploy.kafka.acls import ADMIN, OPERATIONS, PRINCIPALS, Acl, Operation, Res
 from deploy.kafka.authorization import Authorization, NotPermitted, client_configuration
 from deploy.kafka.native import NativeKafka, unavailable_reason
 from deploy.kafka.secured import Security
+from deploy.migrations import upgrade_all
 from deploy.postgres import roles as postgres_roles
 from deploy.postgres.roles import Roles, url_of
 from deploy.processes import HOST, REPOSITORY
@@ -57,6 +58,7 @@ from shared.database import SERVICES
 from shared.events import NotificationKind, NotificationOutcome, NotificationStatus, Output
 from shared.service import Service
 from shared.settings import CommonSettings
+from tests.support.surroundings import create_database, drop_database
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.real_kafka, pytest.mark.timeout(600)]
@@ -149,12 +151,18 @@ class SecuredStack(Stack):
 
 @pytest.fixture
 async def urls(database: str) -> AsyncIterator[dict[str, str]]:
+    async with roles_of(database) as (_, urls):
+        yield urls
+
+
+@asynccontextmanager
+async def roles_of(database: str) -> AsyncIterator[tuple[Roles, dict[str, str]]]:
     """The database's URL for `owner` and each service, by roles that go again."""
     roles = Roles(f"test_{uuid.uuid4().hex[:8]}")
     passwords = {who: SecretStr(secrets.token_urlsafe(24)) for who in roles.all}
     await postgres_roles.apply(database, roles, passwords)
     assert await postgres_roles.verify(database, roles) == []
-    yield {who: url_of(database, role, passwords[who]) for who, role in roles.all.items()}
+    yield roles, {who: url_of(database, role, passwords[who]) for who, role in roles.all.items()}
     connection = await asyncpg.connect(database)
     try:
         await connection.execute(f"REASSIGN OWNED BY {roles.owner} TO CURRENT_USER")
@@ -226,6 +234,22 @@ async def test_tables_of_a_later_migration_are_the_services_to_use(urls: dict[st
     finally:
         for connection in (owner, intake, desk):
             await connection.close()
+
+
+async def test_roles_may_be_made_before_there_is_a_table_and_their_owner_then_migrates(database_server: str) -> None:
+    """As compose does on its first start: nobody migrates as a superuser."""
+    database = await create_database(database_server)
+    try:
+        async with roles_of(database) as (roles, urls):
+            await upgrade_all(urls["owner"])
+            assert await postgres_roles.verify(database, roles) == []
+            intake = await asyncpg.connect(urls["intake"])
+            try:
+                assert await intake.fetchval("SELECT count(*) FROM intake.messages") == 0
+            finally:
+                await intake.close()
+    finally:
+        await drop_database(database_server, database)
 
 
 async def test_a_right_too_many_in_the_database_is_named(database: str, urls: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ import yaml
 from deploy.containers import POSTGRES_IMAGE
 from deploy.demo.settings import Credentials, environment
 from deploy.kafka.native import kafka_version
+from deploy.postgres.roles import OWNER, Roles
 from deploy.processes import REPOSITORY
 from shared.database import SERVICES
 from shared.settings import CommonSettings
@@ -26,7 +27,9 @@ SCHEMA: Final = json.loads((REPOSITORY / "tests/support/compose_specification/co
 EXAMPLE: Final = (REPOSITORY / ".env.example").read_text()
 
 _UVICORN_GRACE_SECONDS: Final = 5
-_LONG_RUNNING: Final = sorted(set(COMPOSE["services"]) - {"migrate"})
+_JOBS: Final = ("roles", "migrate")
+_LONG_RUNNING: Final = sorted(set(COMPOSE["services"]) - {*_JOBS})
+_PASSWORDS: Final = {who: f"POSTGRES_PASSWORD_{who.upper()}" for who in Roles().all}
 _PROFILES: Final = {
     "observability": {"prometheus", "alertmanager", "node-exporter", "grafana"},
     "tracing": {"jaeger"},
@@ -48,13 +51,13 @@ def test_the_schema_rejects_what_is_no_compose_file() -> None:
 
 def test_all_services_run_from_one_image_and_are_named_as_in_the_code() -> None:
     images = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "switchyard:local"}
-    assert set(images) == {*SERVICES, "migrate"}
+    assert set(images) == {*SERVICES, *_JOBS}
     for name in SERVICES:
         assert images[name]["command"] == [f"services.{name}"]
         assert images[name]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "migrate"])
+@pytest.mark.parametrize("name", [*SERVICES, *_JOBS])
 def test_our_containers_can_do_no_more_than_they_must(name: str) -> None:
     service = COMPOSE["services"][name]
     assert service["read_only"] is True
@@ -124,7 +127,7 @@ def test_no_secret_has_a_default() -> None:
     for name, after in re.findall(r"\$\{(\w+)([^}]*)\}", COMPOSE_TEXT):
         if re.search("PASSWORD|SECRET|TOKEN", name):
             assert after in (":-", ":?see .env.example"), f"${{{name}{after}}} must be given, or be empty"
-    for name in ("POSTGRES_PASSWORD", "METRICS_TOKEN", "GRAFANA_ADMIN_PASSWORD"):
+    for name in (*_PASSWORDS.values(), "POSTGRES_PASSWORD", "METRICS_TOKEN", "GRAFANA_ADMIN_PASSWORD"):
         assert f"${{{name}:?" in COMPOSE_TEXT
 
 
@@ -151,6 +154,28 @@ def test_an_environment_name_is_a_setting_or_stands_in_a_configuration_file(name
     for variable in COMPOSE["services"][name]["environment"]:
         known = variable in settings or re.search(rf"\b{variable}\b", configuration)
         assert known or variable == "FORWARDED_ALLOW_IPS", variable  # uvicorn reads that one
+
+
+def test_each_has_a_role_of_its_own_in_the_database_and_nobody_elses_password() -> None:
+    def url(role: str, password: str) -> str:
+        return f"postgresql://{role}:${{{password}:?see .env.example}}@postgres:5432/switchyard"
+
+    def passwords(name: str) -> set[str]:
+        return set(re.findall(r"POSTGRES_PASSWORD\w*", json.dumps(COMPOSE["services"][name].get("environment", {}))))
+
+    for who, role in Roles().all.items():
+        name = "migrate" if who == OWNER else who
+        assert COMPOSE["services"][name]["environment"]["DATABASE_URL"] == url(role, _PASSWORDS[who])
+        assert passwords(name) == {_PASSWORDS[who]}
+    roles = COMPOSE["services"]["roles"]
+    assert roles["command"] == ["deploy.ops", "roles", "apply", "--yes"]
+    assert roles["environment"] == {
+        "DATABASE_URL": url(COMPOSE["services"]["postgres"]["environment"]["POSTGRES_USER"], "POSTGRES_PASSWORD"),
+        **{password: f"${{{password}:?see .env.example}}" for password in _PASSWORDS.values()},
+    }
+    assert COMPOSE["services"]["migrate"]["depends_on"]["roles"] == {"condition": "service_completed_successfully"}
+    others = set(COMPOSE["services"]) - {*SERVICES, *_JOBS, "postgres"}
+    assert not any(passwords(name) for name in others)
 
 
 def test_configuration_files_get_the_variables_they_ask_for() -> None:
@@ -251,6 +276,7 @@ _TALK: Final = {
     frozenset(pair)
     for pair in (
         *((name, backend) for name in (*SERVICES, "migrate") for backend in ("kafka", "postgres")),
+        ("roles", "postgres"),
         *(("prometheus", name) for name in SERVICES),
         *(("jaeger", name) for name in SERVICES),
         ("notifier", "intake"),
@@ -263,7 +289,7 @@ _OUT: Final = {"intake", "notifier", "desk", "alertmanager", "grafana", "jaeger"
 
 def test_who_has_nothing_to_say_to_one_another_shares_no_network() -> None:
     """Services meet on the networks of what they use together: Kafka, PostgreSQL, Prometheus and the collector."""
-    together = {frozenset(pair) for pair in itertools.combinations((*SERVICES, "migrate"), 2)}
+    together = {frozenset(pair) for pair in itertools.combinations((*SERVICES, *_JOBS), 2)}
     for pair in itertools.combinations(COMPOSE["services"], 2):
         if frozenset(pair) not in together:
             assert _share_a_network(*pair) == (frozenset(pair) in _TALK), pair
