@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 from collections import defaultdict
 from functools import cache
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.ops.__main__ import build_parser
 from deploy.processes import REPOSITORY
 from shared.database import SERVICES
 from tests.alerts.rule_files import (
@@ -34,7 +32,6 @@ from tests.support.alertmanager import need_programs
 _SECTIONS = ["What it means", "What the customer feels", "Look at", "Do", "When it is over"]
 _SPAN = re.compile(r"`([^`\n]+)`")
 _SERIES = re.compile(r"\b(?:switchyard[_:]\w[\w:]*|process_\w+|alertmanager_notif\w+|up\{)")
-_OPS = "python -m deploy.ops "
 # Of the monitored machines, which are set by who installs them.
 _SET_ELSEWHERE = {"job", "instance", "le", "fstype"}
 
@@ -156,17 +153,6 @@ def test_a_runbook_asks_for_what_there_is(path: Path) -> None:
         if _SERIES.search(span) and not span.startswith(("docker", "kubectl")):
             labels_of(span, known, wrong)
     assert not wrong
-
-
-@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
-def test_a_runbook_s_commands_are_understood(path: Path) -> None:
-    for span in _spans(path):
-        command = span.removeprefix(_OPS)
-        if command != span and command != "...":
-            # The services' names stand for SERVICE, as in the text.
-            arguments = shlex.split(command.replace("SERVICE", "intake"))
-            if "--help" not in arguments:
-                build_parser().parse_args(arguments)  # exits where it does not understand
 
 
 def test_the_severities_of_the_readme_are_those_of_the_rules() -> None:
