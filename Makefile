@@ -5,9 +5,12 @@ PYTHON := .venv/bin/python
 LOCK := requirements-dev.lock
 INSTALLED := .venv/installed.lock
 RUNS ?= 20000
-# `make test ARGS="-k threading -x"` hands further arguments to pytest.
+# `make test ARGS="-k threading -x"` hands further arguments to pytest, `ARGS="-n 0 -s"` shows what tests print.
 ARGS ?=
+PYTEST := $(PYTHON) -m pytest -n auto
 MAKEFLAGS += --no-print-directory
+# Hundreds of processes are started here: each would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-integration scenarios test-browser chaos check check-config format contracts dashboards bench fuzz \
@@ -24,22 +27,22 @@ demo: setup ## Run all of it here, without Docker: ONCE=1 ends by itself, MESSAG
 	@ONCE="$(ONCE)" MESSAGES="$(MESSAGES)" BROKER="$(BROKER)" $(PYTHON) -m deploy.demo
 
 test: setup ## All tests: unit, property, contract, integration, browser, chaos
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-unit: setup ## Tests that need nothing but Python: seconds
-	@$(PYTHON) -m pytest tests/unit tests/property tests/contract $(ARGS)
+	@$(PYTEST) tests/unit tests/property tests/contract $(ARGS)
 
 test-integration: setup ## Services on a broker and PostgreSQL; the first lines say on which
-	@$(PYTHON) -m pytest tests/integration $(ARGS)
+	@$(PYTEST) tests/integration $(ARGS)
 
 scenarios: setup ## Every brand's stories, from its channels to its answers: a table, and what went wrong
 	@$(PYTHON) -m tests.scenarios
 
 test-browser: setup ## The desk's pages in Chromium
-	@$(PYTHON) -m pytest tests/browser $(ARGS)
+	@$(PYTEST) tests/browser $(ARGS)
 
 chaos: setup ## Services and brokers killed in mid-work: nothing lost, nothing doubled
-	@$(PYTHON) -m pytest tests/chaos $(ARGS)
+	@$(PYTEST) tests/chaos $(ARGS)
 
 check: setup ## What a change must pass besides tests: style, types, imports, contracts, migrations
 	@$(PYTHON) -m ruff check .

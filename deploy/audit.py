@@ -13,19 +13,23 @@ what a customer took back meanwhile is published without its words.
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from deploy.ops.groups import groups_of, lags
 from shared import topics
 from shared.admin import partitions as partitions_of
 from shared.cloudevents import InvalidRecord, decode
+from shared.database import SERVICES
 from shared.events import (
     ChannelMessage,
     DeadLetter,
@@ -42,6 +46,12 @@ from shared.events import (
 from shared.settings import CommonSettings
 
 E = TypeVar("E", bound=Event)
+_PENDING: Final = (
+    "SELECT (SELECT count(*) FROM intake.outbox) + (SELECT count(*) FROM sla_timer.outbox) "
+    "+ (SELECT count(*) FROM notifier.outbox) + (SELECT count(*) FROM desk.outbox) "
+    "+ (SELECT count(*) FROM intake.deadlines)"
+)
+_LOOK_AGAIN_SECONDS: Final = 0.5
 
 
 async def read_all(settings: CommonSettings, names: Iterable[str]) -> dict[str, list[ConsumerRecord[bytes, bytes]]]:
@@ -118,6 +128,30 @@ class Audit:
     def settled(self) -> bool:
         """Whether everything that was sent has become something."""
         return not self.lost and not self.pending
+
+
+async def audit_when_settled(settings: CommonSettings, timeout_seconds: float) -> Audit:
+    """Count once everything that was sent has become something, or when that takes too long: then what is missing is
+    lost. Topics are read when nothing is on its way any more, and not before: a count of all of them takes its time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        if not await _on_its_way(settings):
+            found = await audit(settings)
+            if found.settled:
+                return found
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    return await audit(settings)
+
+
+async def _on_its_way(settings: CommonSettings) -> int:
+    """Records that a service has not taken, and events that it has not published."""
+    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    try:
+        pending: int = await connection.fetchval(_PENDING)
+    finally:
+        await connection.close()
+    return pending or sum(place.lag for place in await lags(settings, groups_of(SERVICES)))
 
 
 async def audit(settings: CommonSettings) -> Audit:
@@ -234,11 +268,7 @@ async def _compare_with_tables(
             "SELECT brand, channel, message_id, ticket_id, withheld, flood_id IS NOT NULL AS is_of_flood "
             "FROM intake.messages"
         )
-        result.pending = await connection.fetchval(
-            "SELECT (SELECT count(*) FROM intake.outbox) + (SELECT count(*) FROM sla_timer.outbox) "
-            "+ (SELECT count(*) FROM notifier.outbox) + (SELECT count(*) FROM desk.outbox) "
-            "+ (SELECT count(*) FROM intake.deadlines)"
-        )
+        result.pending = await connection.fetchval(_PENDING)
     finally:
         await connection.close()
     published = {(item.brand, item.channel.value, item.message_id): str(item.ticket_id) for item in messages}

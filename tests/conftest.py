@@ -10,14 +10,18 @@ run_directory  where programs of this run keep their files
 
 from __future__ import annotations
 
+import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from deploy import processes
 from deploy.brokers import Broker, NoRealKafka
@@ -31,6 +35,9 @@ from tests.support.surroundings import BrokerChoice, Kafka, as_kafka, create_dat
 settings.register_profile("switchyard", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("switchyard")
 
+_MOST_WORKERS = 4
+_NEED_NOTHING = ("tests/unit", "tests/property", "tests/contract")
+_SHARE_AN_INSTALLATION = ("tests/ops/",)
 _NEED_A_BROKER = {"kafka", "embedded_kafka", "each_kafka", "own_broker"}
 _NEED_POSTGRES = {"database_server", "migrated_template", "database", "new_database"}
 
@@ -40,15 +47,51 @@ def _choice() -> BrokerChoice:
     return BrokerChoice.make(RUN_DIRECTORY)
 
 
+def _broker_line() -> str:
+    return f"broker: {_choice().report(RUN_DIRECTORY)}"
+
+
+def _database_line() -> str:
+    return f"database: {surroundings.database_report()}"
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """With several workers: what they run on. They alone collect the tests, so it is said whenever it may matter."""
+    if not config.getoption("numprocesses") or all(arg.startswith(_NEED_NOTHING) for arg in config.args):
+        return []
+    return [_broker_line(), _database_line()]
+
+
 def pytest_report_collectionfinish(items: Sequence[pytest.Item]) -> list[str]:
     """Say on what the collected tests will run; nothing for tests that need neither broker nor database."""
     needed = {name for item in items for name in getattr(item, "fixturenames", ())}
     lines = []
     if needed & _NEED_A_BROKER:
-        lines.append(f"broker: {_choice().report(RUN_DIRECTORY)}")
+        lines.append(_broker_line())
     if needed & _NEED_POSTGRES:
-        lines.append(f"database: {surroundings.database_report()}")
+        lines.append(_database_line())
     return lines
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`. Each has a broker and a PostgreSQL of its own: many are too many, whatever the cores."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
+
+
+class TogetherWhatShares(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands tests to workers by what they share: a module's fixtures, an installation. In their order: the first tiers
+    have the longest tests, and the last ones fill what is left.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module: str = nodeid.partition("::")[0]
+        return next((directory for directory in _SHARE_AN_INSTALLATION if module.startswith(directory)), module)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherWhatShares:
+    config.option.loadscopereorder = False  # it would have modules with few tests, which are the longest, wait
+    return TogetherWhatShares(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.audit import Audit, audit
+from deploy.audit import audit_when_settled
 from deploy.brokers import Broker, NoRealKafka, real_kafka
 from deploy.demo import report
 from deploy.demo.agents import Agents
@@ -97,7 +97,7 @@ async def _demo(console: Console, directory: Path, broker: Broker, path: Path, l
             console.print(f"Running: PostgreSQL 18, {broker.description}, five services. Logs: {directory}")
             with _progress(console) as progress:
                 agents = await _work(stack, credentials, lines, progress)
-            found = await _count(stack)
+            found = await audit_when_settled(stack.settings, _SETTLE_SECONDS)
             found.doubled += receivers.doubled
             if receivers.bad_signatures:
                 console.print(f"[red]{receivers.bad_signatures} webhooks had a bad signature[/red]")
@@ -167,16 +167,6 @@ async def _publish(stack: Stack, lines: list[Line], published: Callable[[], None
             await asyncio.sleep(1 / _PER_SECOND)
     finally:
         await producer.stop()
-
-
-async def _count(stack: Stack) -> Audit:
-    """Count until everything that was sent has become something, or it takes too long: then what is missing is lost."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while True:
-        found = await audit(stack.settings)
-        if found.settled or time.monotonic() > deadline:
-            return found
-        await asyncio.sleep(1)
 
 
 async def _ask_the_desk(stack: Stack, credentials: Credentials) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from deploy.audit import Audit, audit
+from deploy.audit import audit_when_settled
 from deploy.brokers import Broker
 from deploy.demo.receivers import Receivers
 from deploy.demo.settings import Credentials, environment
@@ -93,14 +93,14 @@ async def test_every_service_is_killed_in_the_middle_of_5000_messages(
             table = progress_of.get(service, "classifier.decisions")
             reached = await count(stack, table)
             wanted = min(MESSAGES - 1, reached + 300)
-            await eventually(lambda table=table, wanted=wanted: _at_least(stack, table, wanted), 120, 0.02)  # type: ignore[misc]
+            await eventually(lambda table=table, wanted=wanted: _at_least(stack, table, wanted), 120)  # type: ignore[misc]
             stack.kill_service(service)
             stack.start_service(service)
         killed_at = await count(stack, "classifier.decisions")
         await stack.wait_until_ready(*SERVICES)
-        await eventually(lambda: _at_least(stack, "classifier.decisions", MESSAGES), 240, 0.5)
-        found = await eventually(lambda: _settled(stack), 120, 1)
+        found = await audit_when_settled(stack.settings, 240)
     assert killed_at < MESSAGES, "the services were killed after the work was done: nothing was tested"
+    assert found.settled, f"{found.lost} lost, {found.pending} in outboxes: {found.lost_detail[:5]}"
     assert found.lost_detail == []
     assert found.doubled_detail == []
     assert (found.messages, found.accepted, found.routed, found.tickets) == (MESSAGES, MESSAGES, MESSAGES, CUSTOMERS)
@@ -108,9 +108,3 @@ async def test_every_service_is_killed_in_the_middle_of_5000_messages(
 
 async def _at_least(stack: Stack, table: str, wanted: int) -> bool:
     return await count(stack, table) >= wanted
-
-
-async def _settled(stack: Stack) -> Audit:
-    found = await audit(stack.settings)
-    assert found.settled, f"{found.lost} lost, {found.pending} in outboxes: {found.lost_detail[:5]}"
-    return found

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from deploy.audit import Audit, audit
+from deploy.audit import Audit, audit_when_settled
 from deploy.demo.receivers import Receivers
 from deploy.demo.settings import Credentials, environment
 from deploy.ops.__main__ import run
@@ -29,6 +29,8 @@ from shared import topics
 from shared.settings import CommonSettings
 from tests.support.surroundings import BrokerChoice
 from tests.support.waiting import eventually
+
+_SETTLE_SECONDS: Final = 240
 
 
 @dataclass
@@ -128,17 +130,21 @@ class Installation:
     async def settled(self) -> Audit:
         """Once everything that was sent has become something, and no service has anything left."""
 
-        async def quiet() -> Audit:
-            found = await audit(self.settings)
-            assert found.settled, found.lost_detail[:3]
-            assert (await self.ops("lag", "--most-records", "0")).status == 0
+        async def told() -> bool:
             open_ones = await self.rows(
                 "SELECT kind, count(*) AS waiting FROM notifier.notifications WHERE finished_at IS NULL GROUP BY 1"
             )
             assert not open_ones, [dict(row) for row in open_ones]
+            return True
+
+        async def quiet() -> Audit:
+            await eventually(told, _SETTLE_SECONDS, 0.2)  # what came of it is on a topic, or in an outbox
+            found = await audit_when_settled(self.settings, _SETTLE_SECONDS)
+            assert found.settled, f"{found.lost} lost, {found.pending} in outboxes: {found.lost_detail[:3]}"
+            assert await told()
             return found
 
-        return await eventually(quiet, 120, 0.5)
+        return await eventually(quiet, _SETTLE_SECONDS)
 
 
 def message(customer: str, text: str, sent_at: str, **changes: Any) -> tuple[bytes, bytes]:
