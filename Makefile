@@ -26,10 +26,10 @@ setup: ## Make .venv and install what the lock file names (a no-op when that is 
 demo: setup ## Run all of it here, without Docker: ONCE=1 ends by itself, MESSAGES=file.jsonl, BROKER=kafka for Apache Kafka
 	@ONCE="$(ONCE)" MESSAGES="$(MESSAGES)" BROKER="$(BROKER)" $(PYTHON) -m deploy.demo
 
-test: setup ## All tests: unit, property, contract, integration, browser, chaos
+test: setup ## All tests, one worker per core
 	@$(PYTEST) $(ARGS)
 
-test-unit: setup ## Tests that need nothing but Python: seconds
+test-unit: setup ## Tests that need nothing but Python
 	@$(PYTEST) tests/unit tests/property tests/contract $(ARGS)
 
 test-integration: setup ## Services on a broker and PostgreSQL; the first lines say on which

@@ -26,6 +26,7 @@ from deploy.ops.__main__ import run
 from deploy.processes import RUN_DIRECTORY
 from deploy.stack import Stack
 from shared import topics
+from shared.database import SERVICES
 from shared.settings import CommonSettings
 from tests.support.surroundings import BrokerChoice
 from tests.support.waiting import eventually
@@ -139,7 +140,7 @@ class Installation:
 
         async def quiet() -> Audit:
             await eventually(told, _SETTLE_SECONDS, 0.2)  # what came of it is on a topic, or in an outbox
-            found = await audit_when_settled(self.settings, _SETTLE_SECONDS)
+            found = await audit_when_settled(self.settings, _SETTLE_SECONDS, SERVICES)
             assert found.settled, f"{found.lost} lost, {found.pending} in outboxes: {found.lost_detail[:3]}"
             assert await told()
             return found
