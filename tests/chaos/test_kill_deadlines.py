@@ -69,7 +69,7 @@ async def test_replicas_are_killed_while_promises_come_due(
                 return process
 
             victim, _ = run(), run()
-            for share in (0.1, 0.4):
+            for share in (0.02, 0.15):  # early: while we are not looking, they go on
                 wanted = int(share * 2 * TICKETS)
                 await eventually(lambda wanted=wanted: _reached(watcher, wanted), 90, 0.01)  # type: ignore[misc]
                 victim.send_signal(signal.SIGKILL)
