@@ -14,13 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from shared.events.base import BrandCode, Identifier
 from shared.http import same_secret, token_hash
 from shared.taxonomy import Queue
+from shared.yaml_files import ConfigError
 
 MIN_TOKEN_CHARACTERS: Final = 20
 """Tokens are hashed without salt or stretching, which is sound only for random ones that nobody can guess through."""
-
-
-class AgentsFileError(Exception):
-    """The agents file cannot be used. The message names the file, the entry, and what to change."""
 
 
 class Role(StrEnum):
@@ -99,18 +96,18 @@ class _File(BaseModel):
 def load_agents(path: Path, environment: Mapping[str, str]) -> Directory:
     """The directory in the YAML file at `path`, with tokens out of `environment` where it refers to them.
 
-    Raises AgentsFileError if the file is missing or wrong, two entries share an id or a token, or a token is too short.
+    Raises ConfigError if the file is missing or wrong, two entries share an id or a token, or a token is too short.
     """
     try:
         file = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise AgentsFileError(f"{path}: no such file; say where it is with DESK_AGENTS_FILE") from error
+        raise ConfigError(f"{path}: no such file; say where it is with DESK_AGENTS_FILE") from error
     except yaml.YAMLError as error:
-        raise AgentsFileError(f"{path}: not valid YAML: {error}") from error
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise AgentsFileError(f"{path}: {where}: {first['msg']}; see docs/agents.md") from error
+        raise ConfigError(f"{path}: {where}: {first['msg']}; see docs/agents.md") from error
     hashes = tuple(_hash(path, agent, environment) for agent in file.agents)
     _refuse_doubles(path, [agent.id for agent in file.agents], "id")
     _refuse_doubles(path, [known for known in hashes if known], "token")
@@ -125,7 +122,7 @@ def _hash(path: Path, agent: Agent, environment: Mapping[str, str]) -> str:
     if not token:
         return ""
     if len(token) < MIN_TOKEN_CHARACTERS:
-        raise AgentsFileError(
+        raise ConfigError(
             f"{path}: agent {agent.id}: the token in {agent.token_env} has {len(token)} characters; use a random one "
             f"of at least {MIN_TOKEN_CHARACTERS} (`python -m services.desk token` makes one)"
         )
@@ -136,4 +133,4 @@ def _refuse_doubles(path: Path, values: list[str], what: str) -> None:
     if len(set(values)) != len(values):
         double = next(value for value in values if values.count(value) > 1)
         named = f"{what} {double}" if what == "id" else f"the same {what}"
-        raise AgentsFileError(f"{path}: two agents have {named}; every agent needs their own")
+        raise ConfigError(f"{path}: two agents have {named}; every agent needs their own")

@@ -30,7 +30,9 @@ _FORGET_SECONDS: Final = 600.0
 
 
 def build(settings: Settings | None = None) -> Service:
-    """The service, not started. Raises AgentsFileError or ValueError when its configuration cannot be used."""
+    """The service, not started. Raises ConfigError when the agents' file cannot be used, ValueError for settings that
+    contradict one another.
+    """
     settings = settings or Settings()
     rules = settings.rules
     directory = load_agents(settings.desk_agents_file, os.environ)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from shared import topics
 from shared.cloudevents import trace_of
@@ -358,3 +360,54 @@ async def test_an_operator_changes_the_level_of_the_log_and_it_is_counted(world:
     assert counted['switchyard_log_records_total{level="DEBUG",service="classifier"}'] > 0
     assert counted['switchyard_spans_total{outcome="exported",service="classifier"}'] > 0
     assert counted['switchyard_spans_total{outcome="not_taken",service="classifier"}'] == 0
+
+
+async def exposed(world: World, service: str) -> dict[str, Counter[tuple[str, ...]]]:
+    """The samples of a service by name, then by the values of their labels in the order of these."""
+    text = (await world.http.get(f"{world.stack.url(service)}/metrics")).text
+    found: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            found[sample.name][labels] += sample.value  # type: ignore[assignment]
+    return found
+
+
+async def test_what_prometheus_is_told_is_what_the_topics_say(
+    world: World, played: dict[str, BaseException | None]
+) -> None:
+    """Counts, and ages to the millisecond, of all that the stories made."""
+    assert played
+    causes = {message.event_id for message in world.all(TicketMessage) if message.deletes is None}
+    routed = {event.event_id: event for event in world.all(TicketRouted) if event.cause_id in causes}.values()
+    by_labels = Counter((e.brand, e.category, e.language, e.priority, e.queue) for e in routed)
+    by_channel = Counter((e.brand, e.channel, e.priority) for e in routed)
+    ages = sum(max(0.0, (event.decided_at - event.sent_at).total_seconds()) for event in routed)
+    delivered = Counter(
+        (event.kind, event.output)
+        for event in {event.event_id: event for event in world.all(NotificationOutcome)}.values()
+        if event.status is NotificationStatus.DELIVERED
+    )
+    assert len(by_labels) > 30
+    assert len(delivered) > 3
+
+    async def agree() -> bool:
+        classifier = await exposed(world, "classifier")
+        assert classifier["switchyard_decisions_total"] == by_labels
+        assert classifier["switchyard_routed_age_seconds_count"] == by_channel
+        assert classifier["switchyard_routed_age_seconds_sum"].total() == pytest.approx(ages, abs=0.1)
+        notifier = await exposed(world, "notifier")
+        assert {by: n for by, n in notifier["switchyard_notification_age_seconds_count"].items() if n} == delivered
+        desk = await exposed(world, "desk")
+        claims = desk["switchyard_claims_total"].total()
+        assert claims >= 1
+        assert desk["switchyard_claim_wait_seconds_count"].total() == claims
+        for service in SERVICES:
+            told = await exposed(world, service)
+            taken: Counter[str] = Counter()
+            for (group, _), records in told["switchyard_records_consumed_total"].items():
+                taken[group] += records
+            assert {group: n for (group,), n in told["switchyard_record_age_seconds_count"].items() if n} == taken
+        return True
+
+    await eventually(agree, 30)

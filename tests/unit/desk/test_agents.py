@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from services.desk.agents import AgentsFileError, Role, load_agents
+from services.desk.agents import Role, load_agents
 from services.desk.settings import Settings
 from shared.http import token_hash
 from shared.taxonomy import Queue
+from shared.yaml_files import ConfigError
 
 TOKEN = "mei-token-that-is-long-and-random"
 OTHER = "tom-token-that-is-long-and-random"
@@ -68,7 +72,7 @@ def test_a_token_says_who_asks_and_what_they_may_see(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_is_refused_with_what_to_change(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(AgentsFileError) as refused:
+    with pytest.raises(ConfigError) as refused:
         load_agents(written(tmp_path, text), {"T": TOKEN, "SHORT": "12345"})
     assert words in str(refused.value)
     assert "agents.yaml" in str(refused.value)
@@ -77,7 +81,7 @@ def test_a_wrong_file_is_refused_with_what_to_change(tmp_path: Path, text: str, 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(AgentsFileError, match=r"nowhere\.yaml: no such file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load_agents(tmp_path / "nowhere.yaml", {})
 
 
@@ -85,3 +89,18 @@ def test_the_file_of_the_repository_is_valid_and_lets_nobody_in_by_itself() -> N
     directory = load_agents(Settings().desk_agents_file, {})
     assert {agent.role for agent in directory.agents} == set(Role)
     assert directory.without_token == directory.agents
+
+
+def test_the_service_says_what_is_wrong_with_the_file_and_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "agents.yaml"
+    file.write_text("agents: [{id: li}]")
+    started = subprocess.run(
+        [sys.executable, "-m", "services.desk"],
+        env={**os.environ, "DESK_AGENTS_FILE": str(file)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert started.returncode == 2
+    assert started.stderr == f"desk cannot start:\n{file}: agents.0.role: Field required; see docs/agents.md\n"
