@@ -7,16 +7,21 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI, Response
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from deploy.processes import free_port
-from shared import metrics, tracing
+from shared import metrics, tracing, tracing_export
 from shared.settings import CommonSettings
 from shared.trace_context import about, current, derived, is_sampled, is_valid, names_no_span, trace_id_of
 from shared.tracing_export import headers_of, traces_endpoint
+from shared.tracing_http import TraceRequests
 from tests.support.collector import Collector, collecting
 
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"
@@ -157,6 +162,81 @@ async def test_a_collector_that_is_away_holds_nobody_up_and_is_logged_once(
     assert time.monotonic() - begun < 30  # a stop waits 3 s
     assert len([record for record in caplog.records if "wait for" in record.getMessage()]) == 1
     assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
+
+
+class Taking(SpanExporter):
+    """An exporter that takes spans, or does not."""
+
+    def __init__(self) -> None:
+        self.result = SpanExportResult.SUCCESS
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self.result
+
+
+def test_what_was_handed_over_makes_room_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing_export, "_QUEUE_MOST", 3)
+    counting = tracing_export._Counting(Taking(), "tested", "http://collector")
+    assert [counting.admit() for _ in range(4)] == [True, True, True, False]
+    counting.export([ReadableSpan("x")] * 2)
+    assert [counting.admit() for _ in range(3)] == [True, True, False]
+
+
+def test_a_collector_that_goes_and_comes_back_is_told_of_once_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    taking = Taking()
+    counting = tracing_export._Counting(taking, "tested", "http://collector")
+    for result in (SpanExportResult.SUCCESS, *[SpanExportResult.FAILURE] * 3, *[SpanExportResult.SUCCESS] * 2):
+        taking.result = result
+        counting.export([ReadableSpan("x")])
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "does not take spans" in caplog.records[0].getMessage()
+    assert "takes spans again" in caplog.records[1].getMessage()
+
+
+async def test_a_span_that_has_ended_is_told_nothing_more(
+    switched_on: Callable[..., None], collector: Collector
+) -> None:
+    switched_on(collector.url)
+    for _ in range(10):
+        span = tracing.begin("x", derived(uuid.uuid4()))
+        span.end()
+        tracing.note(span.traceparent, {"late": True})
+    assert tracing._open == {}, "ended spans are kept"
+    await tracing.close()
+    assert [span.attributes for span in collector.spans] == [{}] * 10
+
+
+async def test_a_request_is_a_span_of_its_route_and_goes_on_with_the_trace_it_came_with(
+    switched_on: Callable[..., None], collector: Collector
+) -> None:
+    switched_on(collector.url)
+    app = FastAPI(openapi_url=None)
+    app.add_middleware(TraceRequests)
+
+    @app.get("/livez")
+    @app.get("/tickets/{ticket_id}")
+    def answer(ticket_id: str = "", status: int = 200) -> Response:
+        return Response(status_code=status)
+
+    ticket = str(uuid.uuid4())
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://desk") as client:
+        for path, traceparent in (
+            ("/livez", f"{GIVEN}01"),
+            (f"/tickets/{ticket}", f"{GIVEN}01"),
+            (f"/tickets/{ticket}?status=404", "nonsense"),
+            (f"/tickets/{ticket}?status=503", ""),
+        ):
+            await client.get(path, headers={"traceparent": traceparent})
+    await tracing.close()
+    found, missing, failed = collector.spans
+    assert {span.name for span in collector.spans} == {"GET /tickets/{ticket_id}"}
+    assert (found.trace_id, found.parent_id) == (GIVEN[3:35], GIVEN[36:52])
+    assert [span.parent_id for span in (missing, failed)] == ["", ""]
+    assert [span.failed for span in collector.spans] == [False, False, True]
+    assert [span.attributes["http.response.status_code"] for span in collector.spans] == [200, 404, 503]
+    assert {span.attributes["switchyard.ticket.id"] for span in collector.spans} == {ticket}
 
 
 async def test_the_address_of_the_collector_may_be_short_and_its_headers_are_checked() -> None:
