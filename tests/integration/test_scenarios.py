@@ -407,7 +407,7 @@ async def test_what_prometheus_is_told_is_what_the_topics_say(
             taken: Counter[str] = Counter()
             for (group, _), records in told["switchyard_records_consumed_total"].items():
                 taken[group] += records
-            assert {group: n for (group,), n in told["switchyard_record_age_seconds_count"].items() if n} == taken
+            assert {group: n for (group,), n in told["switchyard_record_age_seconds_count"].items() if n} == +taken
         return True
 
     await eventually(agree, 30)
