@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -29,8 +30,7 @@ _HERE: Final = Path(__file__).resolve().parent
 _POM: Final = _HERE / "pom.xml"
 _LIBRARIES: Final = RUN_DIRECTORY / "kafka-libs"
 _JAVA_AT_LEAST: Final = 17
-# What runs for minutes does not earn back what optimising all of it costs: on two cores, a third of the broker's work.
-_SHORT_LIVED: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+_JVM_OPTIONS: Final = "KAFKA_JVM_PERFORMANCE_OPTS"  # as Kafka's own scripts take them
 _START_TIMEOUT_SECONDS: Final = 180.0
 _HANDSHAKE_PAUSE_SECONDS: Final = 0.5
 _RESOLVE_TIMEOUT_SECONDS: Final = 300.0
@@ -257,4 +257,4 @@ def client_command(main_class: str) -> list[str | Path]:
 
 def _java(*options: str) -> list[str | Path]:
     logging = f"-Dlog4j2.configurationFile={(_HERE / 'log4j2.properties').as_uri()}"
-    return ["java", *_SHORT_LIVED, *options, logging, "-cp", f"{_jars()}/*"]
+    return ["java", *os.environ.get(_JVM_OPTIONS, "").split(), *options, logging, "-cp", f"{_jars()}/*"]
