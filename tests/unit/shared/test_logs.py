@@ -135,6 +135,7 @@ async def test_a_changed_level_goes_back_by_itself() -> None:
     levels.change("DEBUG", timedelta(minutes=5))
     assert enabled("shared.delivery", logging.DEBUG)
     assert not enabled("websockets", logging.INFO)
+    assert enabled("services.notifier.mail", logging.DEBUG), "a module that was changed once no longer follows the rest"
     levels.restore()
     assert not enabled("shared.delivery", logging.DEBUG)
 
